@@ -1,0 +1,1 @@
+"""Tests mirror the code; bench measures it and conformance holds it against the standard."""
