@@ -1,0 +1,424 @@
+"""One client's connection: its input, what it waits for, what it is owed, and its end.
+
+A connection knows no socket: a link (engine/link.py) brings bytes and takes them away. Everything
+here is synchronous; what must be awaited is a step of a generator (engine/steps.py).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mqtrio.engine.link import Link, PeerFacts
+from mqtrio.engine.steps import Steps, StepRunner
+from mqtrio.errors import ProtocolError
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
+from mqtrio.state.message import Message
+from mqtrio.state.session import WIRE_3, Delivery, Session
+from mqtrio.store.journal import COMMITTED, Batch, BatchState
+from mqtrio.wire.decoder import Decoder
+from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
+from mqtrio.wire.packets import MQTT_5, Connect, Disconnect, Packet
+
+if TYPE_CHECKING:
+    from mqtrio.engine.core import Core
+
+# Why a connection does not go on with its input: bits of `hold`.
+HOOK: Final = 1  # a hook thinks
+STALL: Final = 2  # a subscriber of its messages is behind
+BUDGET: Final = 4  # it had its share of this turn
+JOURNAL: Final = 8  # too much waits for the store
+OUTBOX: Final = 16  # it does not take its own answers
+THROTTLE: Final = 32  # a plugin asked for a pause
+STOPPING: Final = 64  # the broker takes no more input
+
+#: What handling one packet costs of a turn's budget; a delivery costs 1.
+PACKET_WORK: Final = 16
+
+#: Packets that are decoded in one go.
+TAKE: Final = 256
+
+PACKET_IDS: Final = tuple(number.to_bytes(2, "big") for number in range(65536))
+
+PUBREL: Final = 6
+
+Handler = Callable[["Connection", Any], None]
+
+
+class Connection:
+    """The server's end of one network connection (4.2)."""
+
+    __slots__ = (
+        "core",
+        "link",
+        "peer",
+        "decoder",
+        "packets",
+        "at",
+        "hold",
+        "ended",
+        "closed",
+        "handlers",
+        "steps",
+        # output
+        "out",
+        "blocked",
+        "queued",
+        "slow",
+        "progress",
+        "watched",
+        "owed",
+        # who it is
+        "connect",
+        "version5",
+        "client_id",
+        "username",
+        "session",
+        "arrival",
+        "will",
+        "keep_alive",
+        "last_seen",
+        "deadline",
+        "permissions",
+        "limits",
+        "credentials_expire_at",
+        "authentication",
+        "plain",
+        "announced",
+        "clean_disconnect",
+        "maximum_qos",
+        "scratch",
+        "remembered",
+        # MQTT 5
+        "incoming_aliases",
+        "outgoing_aliases",
+        "maximum_packet_size",
+        "problem_information",
+        # backpressure
+        "stalls",
+        "stalled",
+    )
+
+    def __init__(self, core: "Core", link: Link) -> None:
+        self.core = core
+        self.link = link
+        self.peer: PeerFacts = link.peer
+        self.decoder = Decoder(core.limits.connect_packet_size, core.topics)
+        self.packets: list[Packet] = []
+        self.at = 0
+        self.hold = 0
+        self.ended = False
+        self.closed = False
+        self.handlers: dict[type, Handler] = core.handlers.before_connect
+        self.steps: StepRunner | None = None
+
+        self.out: list[bytes] = []
+        self.blocked = False
+        self.queued = 0
+        self.slow = False
+        self.progress = 0
+        self.watched = 0
+        self.owed: deque[tuple[Batch, bytes, bytes | None]] | None = None
+
+        self.connect: Connect | None = None
+        self.version5 = False
+        self.client_id = ""
+        self.username: str | None = None
+        self.session: Session | None = None
+        self.arrival = 0
+        self.will: Any = None
+        self.keep_alive = 0.0
+        self.last_seen = core.now
+        self.deadline = core.now + core.limits.connect_timeout
+        self.permissions: Any = None
+        self.limits: Any = None
+        self.credentials_expire_at = -1.0
+        self.authentication: Any = None
+        self.plain = True
+        self.announced = False
+        self.clean_disconnect = False
+        self.maximum_qos = 2
+        self.scratch: dict[str, Any] | None = None
+        self.remembered: set[str] | None = None
+
+        self.incoming_aliases: IncomingAliases | None = None
+        self.outgoing_aliases: OutgoingAliases | None = None
+        self.maximum_packet_size = 0
+        self.problem_information = True
+
+        self.stalls = 0
+        self.stalled: list[Any] | None = None
+        core.connections.add(self)
+
+    # -- input
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the peer. Raises ProtocolError for what the standard forbids."""
+        if self.closed:
+            return
+        core = self.core
+        self.last_seen = core.now
+        core.statistics.bytes_received += len(data)
+        self.decoder.feed(data)
+        if not self.hold:
+            self.run()
+
+    def run(self) -> None:
+        """Handle what has been received until it is used up or something must be waited for."""
+        core = self.core
+        budget = core.budget
+        while True:
+            packets = self.packets
+            at = self.at
+            count = len(packets)
+            while at < count:
+                packet = packets[at]
+                at += 1
+                self.at = at
+                core.work += PACKET_WORK
+                self.handlers[type(packet)](self, packet)
+                if self.hold or self.closed:
+                    return
+                if core.work >= budget:
+                    self.hold = BUDGET
+                    self.link.again()
+                    return
+            packets = self.decoder.take(TAKE)
+            if not packets:
+                break
+            core.statistics.packets_received += len(packets)
+            self.packets = packets
+            self.at = 0
+        self.packets = []
+        self.at = 0
+        if self.ended:
+            self.close(ReasonCode.UNSPECIFIED_ERROR, "connection lost", say=False)
+
+    def end_of_input(self) -> None:
+        """The peer will send no more; what it sent before is handled first."""
+        if self.closed:
+            return
+        self.ended = True
+        if not self.hold:
+            self.close(ReasonCode.UNSPECIFIED_ERROR, "connection lost", say=False)
+
+    def proceed(self) -> None:
+        """Its turn has come again: go on where it stopped."""
+        if self.session is not None and self.session.replays:
+            self.core.replay(self.session)
+        self.unhold(BUDGET)
+
+    def unhold(self, bit: int) -> None:
+        """One reason to wait is gone; with the last one the input goes on."""
+        if not self.hold & bit:
+            return
+        self.hold &= ~bit
+        if self.hold or self.closed:
+            return
+        self.last_seen = self.core.now
+        self.core.guard(self, self.run)
+        if not self.hold and not self.closed:
+            self.link.resume()
+
+    def wake(self, bit: int) -> None:
+        """Like `unhold`, but in this connection's own turn, never inside of another's."""
+        if not self.hold & bit or self.closed:
+            return
+        queued = self.hold & BUDGET
+        self.hold = self.hold & ~bit | BUDGET
+        if not queued:
+            self.link.again()
+
+    def start(self, steps: Steps) -> None:
+        """Run a handler that may have to wait; its connection pauses while it does."""
+        runner = self.steps
+        if runner is None:
+            runner = self.steps = StepRunner(self)
+        runner.start(steps)
+
+    # -- output
+
+    def write(self, data: bytes) -> None:
+        """Add bytes to what goes out at the end of this turn."""
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out.append(data)
+        if self.blocked:
+            self.queued += len(data)
+            if self.queued > self.core.limits.outbox_hard:
+                self.hold |= OUTBOX
+
+    def reply(self, data: bytes, batch: Batch, failed: bytes | None = None) -> None:
+        """Answer in MQTT's order, once what the answer promises is stored.
+
+        `failed` goes out instead when it could not be stored; without it the connection is closed.
+        """
+        owed = self.owed
+        if not owed and batch.state is BatchState.DONE:
+            self.write(data)
+            return
+        if owed is None:
+            owed = self.owed = deque()
+        owed.append((batch, data, failed))
+        if batch.state is BatchState.OPEN:
+            batch.waiters[self] = None
+        else:
+            self.released(batch)
+
+    def released(self, batch: Batch) -> None:
+        """A batch has been committed, or has failed: pay what is owed, in order."""
+        owed = self.owed
+        while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
+            settled, data, failed = owed.popleft()
+            if settled.state is BatchState.DONE:
+                self.write(data)
+            elif failed is not None and self.version5:
+                self.write(failed)
+            else:
+                self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+                return
+
+    def send(self, packet: Packet) -> bool:
+        """Encode and write a packet within the client's maximum packet size; False if it can't be."""
+        version = self.decoder.version or MQTT_5
+        data = encode_within(packet, version, self.maximum_packet_size or 0)
+        if data is None:
+            return False
+        self.write(data)
+        return True
+
+    def room(self, size: int) -> bool:
+        """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5]."""
+        limits = self.core.limits
+        if self.queued + size > limits.outbox_hard or self.closed:
+            return False
+        self.queued += size
+        if self.queued > limits.outbox_soft and not self.slow:
+            self.core.pressure.congested[self] = None
+        return True
+
+    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
+        """Write a message at QoS 0."""
+        frame = self._frame(message, 0, retain, identifiers, False)
+        if frame is None:
+            return True  # too large for this client: as if delivered [MQTT-3.1.2-25]
+        head = frame[0]
+        if self.blocked and not self.room(len(head)):
+            return False
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out.append(head)
+        return True
+
+    def transmit(self, delivery: Delivery) -> bool:
+        """Write a message at QoS 1 or 2 and open its flight."""
+        session = self.session
+        assert session is not None
+        frame = self._frame(
+            delivery.message, delivery.qos, delivery.retain, delivery.identifiers, delivery.sent
+        )
+        if frame is None:
+            return False
+        head, tail = frame
+        packet_id = session.open_flight(delivery)
+        delivery.sent = True
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out += (head, PACKET_IDS[packet_id], tail)
+        return True
+
+    def _frame(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], dup: bool
+    ) -> tuple[bytes, bytes] | None:
+        session = self.session
+        assert session is not None
+        aliases = self.outgoing_aliases
+        if aliases is not None and message.topic:
+            alias, first = aliases.use(message.topic)
+            if alias:
+                remaining = -1
+                if message.expires_at >= 0:
+                    remaining = max(0, int(message.expires_at - self.core.now + 0.999))
+                frame = publish_parts(
+                    message.topic if first else "",
+                    message.payload,
+                    qos,
+                    retain,
+                    message.properties,
+                    MQTT_5,
+                    identifiers,
+                    alias,
+                    dup,
+                    remaining,
+                )
+                return frame if self._fits(frame, qos) else None
+        frame = message.parts(self.version5, qos, retain, identifiers, self.core.now)
+        if not self._fits(frame, qos):
+            return None
+        if dup:  # [MQTT-3.3.1-1]
+            head = frame[0]
+            frame = (bytes((head[0] | 8,)) + head[1:], frame[1])
+        return frame
+
+    def _fits(self, frame: tuple[bytes, bytes], qos: int) -> bool:
+        limit = self.maximum_packet_size
+        return not limit or len(frame[0]) + len(frame[1]) + (2 if qos else 0) <= limit
+
+    def release(self, packet_id: int) -> None:
+        """Write PUBREL."""
+        self.write(acknowledgement(PUBREL, packet_id, 0, self.decoder.version))
+
+    def drained(self) -> None:
+        """The link has sent everything: what waited for it may go on."""
+        self.queued = 0
+        session = self.session
+        if session is not None and not self.closed:
+            self.core.pump(session)
+        self.core.pressure.relieved(self)
+        if self.hold & OUTBOX:
+            self.wake(OUTBOX)
+
+    # -- the end
+
+    def disconnect(self, reason_code: int, why: str, server_reference: str | None = None) -> None:
+        """Say DISCONNECT where the version has it, then close."""
+        if not self.closed and self.announced and self.version5:
+            self.send(
+                Disconnect(reason_code, reason_string=why, server_reference=server_reference)
+            )
+        self.close(reason_code, why, say=False)
+
+    def close(self, reason_code: int, why: str, *, say: bool = True) -> None:
+        """End this connection; `why` goes to the log and, where there is a DISCONNECT, to the client.
+
+        [MQTT-4.13.1-1], [MQTT-3.14.4-2]
+        """
+        if self.closed:
+            return
+        if say and self.announced and self.version5:
+            self.send(Disconnect(reason_code, reason_string=why))  # [MQTT-3.14.0-1]
+        self.closed = True
+        self.packets = []
+        self.at = 0
+        if self.steps is not None:
+            self.steps.cancel()
+        self.core.connection_closed(self, reason_code, why)
+        self.link.close()
+
+    def fail(self, error: ProtocolError) -> None:
+        """The peer broke the standard: tell it, in the form its version has, and close."""
+        if not self.announced:
+            self.core.refuse(self, error.reason_code, error.message)
+        else:
+            self.close(error.reason_code, error.message)
+
+    @property
+    def profile(self) -> int:
+        """How messages must be written for this connection."""
+        return WIRE_3 if self.session is None else self.session.profile
+
+    def __repr__(self) -> str:
+        return f"Connection({self.client_id!r}, {self.peer.address})"

@@ -1,0 +1,369 @@
+"""From a message to the sessions that want it (3.3.4, 4.5)."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mqtrio.engine.route import EMPTY, Group, Route, merged
+from mqtrio.engine.steps import Steps
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
+from mqtrio.state.message import Message
+from mqtrio.state.session import WIRE_5, Delivery, Session
+from mqtrio.state.topics import has_wildcards
+from mqtrio.store.journal import COMMITTED, Batch
+from mqtrio.wire.packets import Publish
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.core import Core
+
+#: Topics whose route is remembered.
+ROUTES: Final = 50_000
+
+#: Deliveries made in one go; a larger fan-out lets others have their turn in between.
+SLICE: Final = 2000
+
+
+class Router:
+    """Finds the targets of messages and hands the messages to them."""
+
+    __slots__ = ("core", "index", "routes")
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.index = SubscriptionIndex()
+        self.routes: dict[str, Route] = {}
+
+    # -- subscriptions
+
+    def add(self, subscription: Subscription) -> Subscription | None:
+        """Subscribe; returns what was replaced [MQTT-3.8.4-3]."""
+        replaced = self.index.add(subscription)
+        subscription.session.subscriptions[subscription.topic_filter] = subscription
+        self.forget(subscription.pattern)
+        return replaced
+
+    def remove(self, session: Session, topic_filter: str) -> Subscription | None:
+        """Unsubscribe from exactly this filter [MQTT-3.10.4-1]; returns it, None if there is none."""
+        subscription = session.subscriptions.pop(topic_filter, None)
+        if subscription is None:
+            return None
+        self.index.remove(session, topic_filter)
+        self.forget(subscription.pattern)
+        return subscription
+
+    def forget(self, pattern: str) -> None:
+        """The targets of topics that match `pattern` have changed."""
+        if has_wildcards(pattern):
+            self.routes.clear()
+        else:
+            self.routes.pop(pattern, None)
+
+    def forget_session(self, session: Session) -> None:
+        """A session's messages must be written otherwise from now on."""
+        for subscription in session.subscriptions.values():
+            self.forget(subscription.pattern)
+
+    def route(self, topic: str) -> Route:
+        """The targets of a topic."""
+        route = self.routes.get(topic)
+        if route is None:
+            if len(self.routes) >= ROUTES:
+                self.routes.clear()
+            route = self.routes[topic] = Route(topic, self.index.match(topic))
+        return route
+
+    # -- handing over
+
+    def forward(self, route: Route, packet: Publish, publisher: "Connection") -> None:
+        """The short way of a QoS 0 message whose frame may be passed on as it came."""
+        core = self.core
+        core.work += route.weight
+        dirty = core.dirty
+        message: Message | None = None
+        frame = packet.frame
+        assert frame is not None
+        version5 = publisher.version5
+        for group in route.groups:
+            if not group.shared_frame or group.identifiers or (group.profile == WIRE_5) != version5:
+                if message is None:
+                    message = core.message_of(packet, publisher)
+                self._group(group, message)
+                continue
+            size = len(frame)
+            for session in group.sessions:
+                outlet = session.outlet
+                if outlet is None or (outlet.blocked and not self._room(session, size)):
+                    continue
+                out = outlet.out
+                if not out:
+                    dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
+                out.append(frame)
+            core.statistics.messages_sent += len(group.sessions)
+        if route.picky or route.shares:
+            if message is None:
+                message = core.message_of(packet, publisher)
+            self._special(route, message)
+
+    def refusal(self, route: Route, message: Message) -> int:
+        """The reason code with which a QoS 1 or 2 message must be refused, or 0.
+
+        Asked before anything is delivered, so that a refused message reaches nobody.
+        """
+        core = self.core
+        limits = core.limits
+        if core.memory > limits.memory:
+            return ReasonCode.QUOTA_EXCEEDED
+        reject = limits.overflow == "reject"
+        for group in route.groups:
+            if not group.qos:
+                continue
+            for session in group.sessions:
+                if session.queue is not None and reject and self._full(session):
+                    return ReasonCode.QUOTA_EXCEEDED
+                if session.reloading:
+                    return ReasonCode.UNSPECIFIED_ERROR
+        for session, _ in route.picky:
+            if session.reloading:
+                return ReasonCode.UNSPECIFIED_ERROR
+            if reject and self._full(session):
+                return ReasonCode.QUOTA_EXCEEDED
+        return 0
+
+    def deliver(self, route: Route, message: Message) -> Batch:
+        """Hand a message to all its targets; returns what its acknowledgement must wait for."""
+        batch = COMMITTED
+        self.core.work += route.weight
+        for group in route.groups:
+            batch = self._group(group, message) or batch
+        if route.picky or route.shares:
+            batch = self._special(route, message) or batch
+        return batch
+
+    def deliver_slowly(self, route: Route, message: Message) -> Steps:
+        """Like `deliver`, for very many targets: others have their turns in between."""
+        core = self.core
+        batch = COMMITTED
+        done = 0
+        for group in route.groups:
+            sessions = group.sessions
+            for start in range(0, len(sessions), SLICE):
+                part = Group(
+                    group.profile, group.qos, group.retain_as_published, group.identifiers
+                )
+                part.sessions = sessions[start : start + SLICE]
+                batch = self._group(part, message) or batch
+                done += len(part.sessions)
+                if done >= SLICE:
+                    done = 0
+                    yield core.next_turn()
+        return self._special(route, message) or batch
+
+    def _group(self, group: Group, message: Message) -> Batch | None:
+        qos = min(message.qos, group.qos)  # [MQTT-3.8.4-8]
+        retain = message.retain and group.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
+        core = self.core
+        core.statistics.messages_sent += len(group.sessions)
+        if qos:
+            batch = None
+            for session in group.sessions:
+                batch = self.hand(session, message, qos, retain, group.identifiers) or batch
+            return batch
+        if group.shared_frame and not core.hooks.delivered:
+            frame = message.parts(
+                group.profile == WIRE_5, 0, retain, group.identifiers, core.now
+            )[0]
+            size = len(frame)
+            dirty = core.dirty
+            for session in group.sessions:
+                outlet = session.outlet
+                if outlet is None or (outlet.blocked and not self._room(session, size)):
+                    continue
+                out = outlet.out
+                if not out:
+                    dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
+                out.append(frame)
+            return None
+        for session in group.sessions:
+            self.pass_on(session, message, retain, group.identifiers)
+        return None
+
+    def _special(self, route: Route, message: Message) -> Batch | None:
+        """Targets that need a look at the message and its publisher."""
+        batch = None
+        for session, subscriptions in route.picky:
+            batch = self._pick(session, subscriptions, message) or batch
+        for group in route.shares:
+            batch = self.share(group, message) or batch
+        return batch
+
+    def _pick(
+        self, session: Session, subscriptions: list[Subscription], message: Message
+    ) -> Batch | None:
+        """One copy by those subscriptions that let the message through [MQTT-3.8.3-3]."""
+        passing: list[Subscription] = []
+        copy: Message | None = None
+        for subscription in subscriptions:
+            if subscription.no_local and message.client_id == session.client_id:
+                continue
+            passed = self.filtered(subscription, message)
+            if passed is not None:
+                passing.append(subscription)
+                copy = copy or passed
+        if copy is None:
+            return None
+        qos, retain_as_published, identifiers = merged(passing)
+        retain = message.retain and retain_as_published
+        self.core.statistics.messages_sent += 1
+        return self.give(session, copy, min(copy.qos, qos), retain, identifiers)
+
+    def filtered(self, subscription: Subscription, message: Message) -> Message | None:
+        """What a subscription's delivery filter makes of a message; None: it may not have it."""
+        deliver = subscription.deliver
+        if deliver is None:
+            return message
+        passed = self.core.filter_delivery(deliver, message)
+        if passed is None:
+            self.core.drop(subscription.session, message, "delivery_filter")
+        return passed
+
+    def share(self, group: ShareGroup, message: Message) -> Batch | None:
+        """Give a message to one member of a shared subscription (4.8.2)."""
+        subscription = self._member(group, message.qos)
+        if subscription is None:
+            return None
+        passed = self.filtered(subscription, message)
+        if passed is None:
+            return None
+        identifiers = (subscription.identifier,) if subscription.identifier else EMPTY
+        retain = passed.retain and subscription.retain_as_published
+        qos = min(passed.qos, subscription.qos)  # [MQTT-4.8.2-3]
+        self.core.statistics.messages_sent += 1
+        return self.give(subscription.session, passed, qos, retain, identifiers, group)
+
+    def _member(self, group: ShareGroup, qos: int) -> Subscription | None:
+        """Who of a group takes the next message: one with room, one connected, at last anyone."""
+        return (
+            group.next_member(has_room)
+            or group.next_member(_is_connected)
+            or (group.next_member(self._can_wait) if qos else None)
+        )
+
+    def _can_wait(self, subscription: Subscription) -> bool:
+        session = subscription.session
+        return subscription.qos > 0 and not self._full(session) and not session.reloading
+
+    def give(
+        self,
+        session: Session,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        group: ShareGroup | None = None,
+    ) -> Batch | None:
+        """Hand one copy to one session, at any QoS."""
+        if qos:
+            return self.hand(session, message, qos, retain, identifiers, group)
+        self.pass_on(session, message, retain, identifiers)
+        return None
+
+    def pass_on(
+        self, session: Session, message: Message, retain: bool, identifiers: tuple[int, ...]
+    ) -> None:
+        """Hand one copy at QoS 0 to a session that is connected."""
+        outlet = session.outlet
+        if outlet is None:
+            return
+        if outlet.blocked and self.core.memory > self.core.limits.memory:
+            self.core.drop(session, message, "memory")
+        elif not outlet.pass_on(message, retain, identifiers):
+            self.core.drop(session, message, "outbox_full")
+        elif self.core.hooks.delivered:
+            self.core.observe_delivered(session, message, 0)
+
+    def hand(
+        self,
+        session: Session,
+        message: Message,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        group: ShareGroup | None = None,
+    ) -> Batch | None:
+        """Put one copy at QoS 1 or 2 into a session: under way if it can be, else in its queue.
+
+        Returns the batch that it is stored with, None if it isn't stored.
+        """
+        core = self.core
+        delivery = Delivery(message, qos, retain, identifiers, group)
+        core.hold_message(message)
+        batch = None
+        if session.stored:
+            batch = core.recorder.queued(session, delivery)
+        outlet = session.outlet
+        if (
+            outlet is not None
+            and not session.queue
+            and not outlet.blocked
+            and len(session.inflight) < session.window
+            and not delivery.waits
+        ):
+            if not outlet.transmit(delivery):
+                core.settle(session, delivery)
+                core.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
+            elif core.hooks.delivered:
+                core.observe_delivered(session, message, qos)
+            return batch
+        self._enqueue(session, delivery)
+        return batch
+
+    def _enqueue(self, session: Session, delivery: Delivery) -> None:
+        core = self.core
+        if self._full(session):
+            if core.limits.overflow == "drop_oldest":
+                core.drop_oldest(session)
+            else:
+                core.settle(session, delivery)
+                core.drop(session, delivery.message, "queue_full")
+                return
+        session.enqueue(delivery)
+        outlet: Any = session.outlet
+        if (
+            outlet is not None
+            and session.waiting > core.limits.stall_messages
+            and not outlet.slow
+        ):
+            core.pressure.congested[outlet] = None
+
+    def _full(self, session: Session) -> bool:
+        limits = self.core.limits
+        return (
+            session.waiting >= limits.queue_messages or session.queue_bytes >= limits.queue_bytes
+        )
+
+    def _room(self, session: Session, size: int) -> bool:
+        """Whether a connected session that is behind may get one more QoS 0 frame."""
+        outlet = session.outlet
+        assert outlet is not None
+        core = self.core
+        if core.memory <= core.limits.memory and outlet.room(size):
+            return True
+        core.statistics.dropped["outbox_full"] += 1
+        session.dropped += 1
+        return False
+
+
+def has_room(subscription: Subscription) -> bool:
+    """Whether a member of a shared subscription would be sent a message at once."""
+    session = subscription.session
+    outlet = session.outlet
+    return (
+        outlet is not None
+        and not outlet.blocked
+        and not session.queue
+        and len(session.inflight) < session.window
+    )
+
+
+def _is_connected(subscription: Subscription) -> bool:
+    return subscription.session.outlet is not None

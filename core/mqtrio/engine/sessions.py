@@ -1,0 +1,172 @@
+"""The sessions of a broker: who holds which, how they are claimed, left and ended (4.1, 3.1.4)."""
+
+from typing import TYPE_CHECKING
+
+from mqtrio.engine.router import has_room
+from mqtrio.errors import ProtocolError
+from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.session import Delivery, Session
+from mqtrio.store.journal import COMMITTED, Batch
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.core import Core
+
+
+class Claim:
+    """A session that a connection has been given: `present` if it existed before."""
+
+    __slots__ = ("session", "present")
+
+    def __init__(self, session: Session, present: bool) -> None:
+        self.session = session
+        self.present = present
+
+
+class Sessions:
+    """All sessions by client identifier, and the connections that hold them now."""
+
+    __slots__ = ("core", "by_id", "holders")
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.by_id: dict[str, Session] = {}
+        self.holders: dict[str, Connection] = {}
+
+    # -- beginning
+
+    def claim(self, connection: "Connection", clean_start: bool) -> Claim:
+        """Give `connection` the session of its client identifier, taking it over where needed.
+
+        Nothing changes if the claim is refused: raises ProtocolError 0x85 for a session that
+        belongs to another user, and 0x89 for a CONNECT older than the one that holds the session.
+        [MQTT-3.1.4-3], [MQTT-3.1.2-4] to [MQTT-3.1.2-6]
+        """
+        client_id = connection.client_id
+        session = self.by_id.get(client_id)
+        holder = self.holders.get(client_id)
+        self._check(session, holder, connection)
+        if holder is not None:
+            connection_will = holder.will
+            taken_over_softly = (
+                not clean_start and connection_will is not None and connection_will.delay > 0
+            )
+            if taken_over_softly and session is not None and not session.ends_with_connection:
+                holder.will = None  # the session goes on before the delay is over [MQTT-3.1.3-9]
+            holder.close(ReasonCode.SESSION_TAKEN_OVER, "session taken over")
+            session = self.by_id.get(client_id)
+        present = session is not None and not clean_start
+        if session is not None and clean_start:
+            self.end(session, "clean_start")
+        self.core.wills.cancel(client_id)  # [MQTT-3.1.3-9]
+        if session is None or not present:
+            session = Session(client_id, connection.username, connection.decoder.version)
+            self.by_id[client_id] = session
+        session.epoch += 1
+        session.expires_at = -1.0
+        self.holders[client_id] = connection
+        return Claim(session, present)
+
+    def _check(
+        self, session: Session | None, holder: "Connection | None", connection: "Connection"
+    ) -> None:
+        core = self.core
+        if session is not None:
+            if core.settings.session.owner == "user" and session.username != connection.username:
+                raise ProtocolError(
+                    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is not yours"
+                )
+            if session.reloading:
+                raise ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the session is being restored")
+        elif len(self.by_id) >= core.limits.sessions:
+            raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker holds too many sessions")
+        if holder is not None and holder.arrival > connection.arrival:
+            raise ProtocolError(ReasonCode.SERVER_BUSY, "a newer CONNECT holds the session")
+
+    # -- leaving
+
+    def left(self, connection: "Connection") -> None:
+        """A connection that held a session is gone: the session waits for the next, or ends."""
+        session = connection.session
+        if session is None or self.holders.get(connection.client_id) is not connection:
+            return
+        core = self.core
+        del self.holders[connection.client_id]
+        session.outlet = None
+        if session.ends_with_connection:
+            core.wills.left(connection, session_ends=True)
+            self.end(session, "disconnected")
+            return
+        session.disconnected(core.now)
+        core.wills.left(connection, session_ends=False)
+        if session.stored:
+            core.recorder.session_left(session)
+        if session.expires_at >= 0:
+            core.timers.call_at(session.expires_at, lambda now: self._expire(session, now))
+        self._share_again(session, ended=False)
+
+    def _expire(self, session: Session, now: float) -> None:
+        if self.by_id.get(session.client_id) is not session or not session.expired(now):
+            return
+        self.end(session, "expired")
+        self.core.wills.session_ended(session.client_id)
+
+    def end(self, session: Session, reason: SessionEnd) -> Batch:
+        """Throw a session away with all it holds [MQTT-4.1.0-2]; returns its batch."""
+        core = self.core
+        del self.by_id[session.client_id]
+        for topic_filter in list(session.subscriptions):
+            core.router.remove(session, topic_filter)
+        session.replays = None
+        batch = core.recorder.session_ended(session) if session.stored else COMMITTED
+        session.stored = False
+        self._share_again(session, ended=True)
+        for delivery in session.deliveries():
+            core.settle(session, delivery)
+        session.inflight.clear()
+        session.queue = None
+        session.queue_bytes = 0
+        if core.hooks.session_ended:
+            core.hooks.notify(
+                "session_ended",
+                SessionEndedEvent(facts_of(session), reason),
+            )
+        return batch
+
+    def _share_again(self, session: Session, ended: bool) -> None:
+        """Let other members of shared subscriptions have what this one did not acknowledge.
+
+        What it was sent at QoS 2 stays with it [MQTT-4.8.2-4], [MQTT-4.8.2-5]; the rest moves to a
+        member that has room now, and if the session has ended to any member.
+        """
+        shared: list[Delivery] = [
+            delivery
+            for delivery in session.deliveries()
+            if delivery.group is not None and not (delivery.sent and delivery.qos == 2)
+        ]
+        core = self.core
+        for delivery in shared:
+            group = delivery.group
+            assert group is not None
+            if not ended and group.next_member(has_room) is None:
+                return
+            if delivery.packet_id in session.inflight:
+                del session.inflight[delivery.packet_id]
+            else:
+                assert session.queue is not None
+                session.queue.remove(delivery)
+                session.queue_bytes -= delivery.message.size
+            message = delivery.message
+            core.router.share(group, message)
+            core.settle(session, delivery)
+
+    def sessions_of(self, username: str | None) -> list[Session]:
+        """The sessions that a user owns."""
+        return [session for session in self.by_id.values() if session.username == username]
+
+
+def facts_of(session: Session) -> ClientFacts:
+    """What is known of a session's client when nobody may be connected."""
+    return ClientFacts(session.client_id, session.username, protocol_version=session.version)
