@@ -1,0 +1,111 @@
+"""Start and stop what is measured: our broker with its defaults, mosquitto without its limits."""
+
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define
+
+BROKER_CORE = "0"
+DEFAULT_COMMAND = f"{sys.executable} -m mqtrio serve --listen mqtt://127.0.0.1:{{port}}"
+
+# Queue limits off: with its defaults mosquitto drops acknowledged messages under this load.
+MOSQUITTO = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_queued_messages 0
+max_queued_bytes 0
+max_inflight_messages 0
+max_inflight_bytes 0
+set_tcp_nodelay true
+log_type error
+"""
+
+
+class BrokerFailed(Exception):
+    """A broker did not start, or did not stay."""
+
+
+@define(frozen=True)
+class Running:
+    """A broker that answers on 127.0.0.1:port."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def started(name: str, command: str, folder: str | None = None) -> Iterator[Running]:
+    """Run `ours` (by `command`, with {port} in it) or `mosquitto` on one core, for the block."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        process = subprocess.Popen(
+            ["taskset", "-c", BROKER_CORE, *_command(name, command, port, Path(scratch))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder if name == "ours" else None,
+        )
+        try:
+            _wait(process, name, port)
+            yield Running(name, port, process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def allow_many_descriptors() -> None:
+    """Raise the soft limit for this process and what it starts: 5,000 connections are measured."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def mosquitto_path() -> str | None:
+    """Where mosquitto is; Debian puts it where not every PATH looks."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def _command(name: str, ours: str, port: int, scratch: Path) -> list[str]:
+    if name == "ours":
+        return ours.format(port=port).split()
+    path = mosquitto_path()
+    if path is None:
+        raise BrokerFailed("mosquitto isn't installed")
+    config = scratch / "mosquitto.conf"
+    config.write_text(MOSQUITTO.format(port=port))
+    return [path, "-c", str(config)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(process: subprocess.Popen[bytes], name: str, port: int) -> None:
+    """Until the broker takes connections, and a moment more for what it does at its start."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BrokerFailed(f"{name} ended at once with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                time.sleep(0.4)
+                return
+        time.sleep(0.05)
+    raise BrokerFailed(f"{name} takes no connections on port {port}")
