@@ -1,0 +1,386 @@
+"""The journal: changes become batches, batches become commits, commits release acknowledgements.
+
+`append` puts changes into the open batch and returns it: the batch is the token that a promise
+(PUBACK, SUBACK, CONNACK...) waits for. While one batch is being committed the next one fills, so
+the busier the broker, the more changes share one commit (group commit).
+
+A failed commit is a clean cut. What is not in the store when a commit fails fails with it: the
+batch itself and everything appended meanwhile, since that was decided on a memory which is now
+known to be ahead of the store, and any finer choice could keep half of an action (a message for
+two sessions that reaches one). The sessions touched by it are lost: `on_failed` drops them from
+memory at once, the waiters of both batches are told, `recover` loads the sessions again, and only
+then is anything committed again. Until `recover` has returned, changes that touch a lost session
+are refused (`REFUSED`). Sessions that had nothing uncommitted notice nothing. Retained messages
+need no cut: the last value of a topic wins, so theirs are carried over to the next commit.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+from attrs import define
+
+from mqtrio.errors import StoreError
+from mqtrio.store.batch import COMMITTED, REFUSED, Batch, BatchState, Waiter
+from mqtrio.store.changes import Change, MessagePut, RetainedPut, RetainedRemoved, touched
+from mqtrio.store.protocol import Store
+
+__all__ = ["COMMITTED", "REFUSED", "Batch", "BatchState", "Failure", "Journal", "Waiter"]
+
+logger = logging.getLogger("mqtrio.store")
+
+#: Pause after the first failed commit and the longest one, in seconds.
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+
+
+@define(frozen=True)
+class Failure:
+    """What a failed commit means for the memory."""
+
+    #: Sessions to be dropped; they are loaded again.
+    client_ids: frozenset[str]
+    #: Messages that were to be put and are not in the store: these ids must not be used again.
+    message_ids: frozenset[int]
+    error: Exception
+
+
+class Journal:
+    """Collects changes for one store and commits them. `run` must run for anything to happen.
+
+    `on_failed(failure)` is called right after a failed commit, before anything else runs: drop the
+    sessions from memory and close their connections. `recover(client_ids)` is awaited after that:
+    load them again with `store.load(client_ids)`; it is tried again when it raises StoreError.
+    While the journal stops, nothing is recovered. `flush` is called after every slice of released
+    waiters. `crashed(waiter, error)` gets what a waiter raises; without it that ends `run`. `limit`
+    is in bytes, `lazy_delay` and `grace` in seconds, `slice_size` in waiters.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_failed: Callable[[Failure], object],
+        recover: Callable[[frozenset[str]], Awaitable[object]],
+        flush: Callable[[], object] | None = None,
+        crashed: Callable[[Waiter, Exception], object] | None = None,
+        limit: int = 4 * 1024 * 1024,
+        lazy_delay: float = 0.1,
+        grace: float = 5.0,
+        slice_size: int = 500,
+    ) -> None:
+        self.store = store
+        #: False: the store is not durable; build no change, everything is COMMITTED.
+        self.active = store.durable
+        #: More than `limit` bytes wait for the store: stop reading and ask `on_room`.
+        self.full = False
+        #: Client identifiers of sessions that are being loaded again.
+        self.lost: frozenset[str] = frozenset()
+        #: Bytes of changes that are not committed yet.
+        self.uncommitted = 0
+        self.commits = 0
+        self.failures = 0
+        self.changes = 0
+        self._on_failed = on_failed
+        self._recover = recover
+        self._flush = flush
+        self._crashed = crashed
+        self._limit = limit
+        self._lazy_delay = lazy_delay
+        self._grace = grace
+        self._slice_size = slice_size
+        self._open = Batch()
+        self._committing: Batch | None = None
+        self._carried: dict[str, RetainedPut | RetainedRemoved] = {}
+        self._room: dict[Callable[[], object], None] = {}
+        # One flag on the hot path for all that makes append look twice.
+        self._guarded = not self.active
+        self._closed = False
+        self._pause = 0.0
+        self._filled = trio.Event()
+        self._urgent = trio.Event()
+        self._stopping = trio.Event()
+        self._finished = trio.Event()
+        self._running = False
+        self._scope = trio.CancelScope(shield=True)
+        self._recovery = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+
+    # --- what the engine calls
+
+    def append(self, change: Change, *, size: int = 64, lazy: bool = False) -> Batch:
+        """Take one change; `size` is what it holds in memory, in bytes.
+
+        A lazy change starts no commit by itself: it rides with the next one, at the latest after
+        `lazy_delay`. Returns the batch to wait for, or COMMITTED or REFUSED.
+        """
+        if self._guarded:
+            answer = self._refusal((change,))
+            if answer is not None:
+                return answer
+        batch = self._open
+        changes = batch.changes
+        if not changes:
+            self._filled.set()
+        changes.append(change)
+        batch.size += size
+        self.uncommitted += size
+        if self.uncommitted > self._limit:
+            self.full = True
+        if not (lazy or batch.urgent):
+            batch.urgent = True
+            self._urgent.set()
+        return batch
+
+    def append_all(self, changes: Sequence[Change], *, size: int, lazy: bool = False) -> Batch:
+        """Take all changes of one action: all are committed together, or all are refused.
+
+        An action that is worked on in several turns collects its changes and hands them over at its
+        end. No changes: COMMITTED.
+        """
+        if not changes:
+            return COMMITTED
+        if self._guarded:
+            answer = self._refusal(changes)
+            if answer is not None:
+                return answer
+        # The first one does the book-keeping for all: nothing runs between these two lines.
+        batch = self.append(changes[0], size=size, lazy=lazy)
+        batch.changes += changes[1:]
+        return batch
+
+    def on_room(self, callback: Callable[[], object]) -> None:
+        """Call back once, when the journal is no longer full (at once if it isn't)."""
+        if self.full:
+            self._room[callback] = None
+        else:
+            callback()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask `run` to commit what there is and to end, within `grace` seconds; returns at once."""
+        bound = trio.current_time() + (self._grace if grace is None else grace)
+        self._scope.deadline = min(self._scope.deadline, bound)
+        self._stopping.set()
+        self._filled.set()
+        self._urgent.set()
+        self._recovery.cancel()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Stop, and wait until the last commit is over and the store closed.
+
+        Both have `grace` seconds. What is not committed then has failed.
+        """
+        self.stop(grace)
+        if self._running:
+            await self._finished.wait()
+        elif not self._closed:
+            await self._end()
+
+    # --- the task
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit until `stop` or cancellation; then commit the rest and close the store."""
+        self._running = True
+        try:
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self._notice_cancellation)
+                with self._scope:
+                    async with trio.open_nursery() as self._nursery:
+                        task_status.started()
+                        await self._commit_until_stopped()
+                outer.cancel_scope.cancel()
+        finally:
+            await self._end()
+
+    async def _notice_cancellation(self) -> None:
+        """Commits are shielded: a cancelled broker still gets its last commit, but bounded."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.stop()
+
+    async def _commit_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            await self._work_to_do()
+            await self._commit_once()
+        self._pause = 0.0
+        while (self._open.changes or self._carried) and not self._pause:
+            await self._commit_once()
+
+    async def _work_to_do(self) -> None:
+        """Return when there is something to commit and the time for it has come."""
+        if self._pause:
+            with trio.move_on_after(self._pause):
+                await self._stopping.wait()
+        if not self._carried:
+            await self._filled.wait()
+        if not self._urgent.is_set():
+            with trio.move_on_after(self._lazy_delay):
+                await self._urgent.wait()
+
+    async def _commit_once(self) -> None:
+        batch = self._committing = self._seal()
+        # Values of topics that are written anew go in front of the new ones.
+        changes = [*self._carried.values(), *batch.changes] if self._carried else batch.changes
+        if changes:
+            try:
+                await self.store.commit(changes)
+            except Exception as error:  # noqa: BLE001 - whatever a store raises, it did not commit
+                await self._fail(batch, error)
+                return
+            self._carried.clear()
+            self.commits += 1
+            self.changes += len(changes)
+        self._pause = 0.0
+        self._committing = None
+        batch.state = BatchState.DONE
+        batch.changes = []  # the token may be kept for long, what it stood for need not
+        self._settled(batch.size)
+        self._release(batch)
+        self._make_room()
+
+    def _seal(self) -> Batch:
+        """Close the open batch and begin the next."""
+        batch, self._open = self._open, Batch()
+        if not self._stopping.is_set():
+            self._filled, self._urgent = trio.Event(), trio.Event()
+        return batch
+
+    # --- failure
+
+    async def _fail(self, batch: Batch, error: Exception) -> None:
+        # No checkpoint from here until on_failed has returned: nobody can act on lost sessions.
+        following = self._seal()
+        self._committing = None
+        self.failures += 1
+        client_ids: set[str] = set()
+        message_ids: set[int] = set()
+        for change in (*batch.changes, *following.changes):
+            if isinstance(change, (RetainedPut, RetainedRemoved)):
+                self._carried[change.topic] = change
+            elif isinstance(change, MessagePut):
+                message_ids.add(change.message_id)
+            client_id = touched(change)
+            if client_id is not None:
+                client_ids.add(client_id)
+        batch.state = following.state = BatchState.FAILED
+        self.lost = lost = frozenset(client_ids)
+        self._guarded = bool(lost)
+        self._settled(batch.size + following.size)
+        logger.error(
+            "commit of %d changes failed (%s: %s); %d sessions are loaded again",
+            len(batch.changes) + len(following.changes),
+            type(error).__name__,
+            error,
+            len(lost),
+        )
+        self._on_failed(Failure(lost, frozenset(message_ids), error))
+        self._release(batch)
+        self._release(following)
+        self._make_room()
+        self._pause = min(self._pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
+        if lost:
+            await self._load_again(lost)
+
+    async def _load_again(self, lost: frozenset[str]) -> None:
+        """Await `recover` until it succeeds or the journal stops (then they stay lost)."""
+        pause = FIRST_PAUSE
+        self._recovery = trio.CancelScope()
+        if self._stopping.is_set():
+            return
+        with self._recovery:
+            while True:
+                try:
+                    await self._recover(lost)
+                except StoreError as error:
+                    logger.error("%d sessions can't be loaded again yet: %s", len(lost), error)
+                    await trio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                else:
+                    break
+        if not self._recovery.cancelled_caught:
+            self.lost = frozenset()
+            self._guarded = False
+
+    def _refusal(self, changes: Sequence[Change]) -> Batch | None:
+        """Why these changes are not taken, or None if they are."""
+        if not self.active:
+            return COMMITTED
+        if self._closed or any(touched(change) in self.lost for change in changes):
+            return REFUSED
+        return None
+
+    # --- release
+
+    def _settled(self, size: int) -> None:
+        self.uncommitted -= size
+        self.full = self.uncommitted > self._limit
+
+    def _release(self, batch: Batch) -> None:
+        """Tell the waiters: a few at once, many in slices beside the next commit."""
+        waiters, batch.waiters = list(batch.waiters), {}
+        if len(waiters) <= self._slice_size:
+            self._release_slice(batch, waiters)
+        else:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._release_slices, batch, waiters)
+
+    async def _release_slices(self, batch: Batch, waiters: list[Waiter]) -> None:
+        position = 0
+        try:
+            while position < len(waiters):
+                end = position + self._slice_size
+                part, position = waiters[position:end], end
+                self._release_slice(batch, part)
+                await trio.lowlevel.checkpoint()
+        finally:
+            # Cancelled at the end of the grace time: the rest is told all the same.
+            self._release_slice(batch, waiters[position:])
+
+    def _release_slice(self, batch: Batch, waiters: list[Waiter]) -> None:
+        for waiter in waiters:
+            try:
+                waiter.released(batch)
+            except Exception as error:
+                if self._crashed is None:
+                    raise
+                self._crashed(waiter, error)
+        if waiters and self._flush is not None:
+            self._flush()
+
+    def _make_room(self) -> None:
+        if self._room and not self.full:
+            callbacks, self._room = self._room, {}
+            for callback in callbacks:
+                callback()
+
+    # --- the end
+
+    async def _end(self) -> None:
+        self._running = False
+        self._give_up()
+        await self._close_store()
+        self._finished.set()
+
+    def _give_up(self) -> None:
+        """Fail what the last commit did not reach; refuse everything from now on."""
+        self._closed = self._guarded = True
+        self.full = False
+        for batch in (self._committing, self._open):
+            if batch is not None and batch.state is BatchState.OPEN:
+                if batch.changes:
+                    logger.error("%d changes were not committed before the end", len(batch.changes))
+                batch.state = BatchState.FAILED
+                self._release_slice(batch, list(batch.waiters))
+                batch.waiters = {}
+        self._make_room()
+
+    async def _close_store(self) -> None:
+        with trio.move_on_after(self._grace, shield=True) as scope:
+            try:
+                await self.store.close()
+            except Exception as error:  # noqa: BLE001 - the broker stops whatever the store says
+                logger.error("the store can't be closed (%s: %s)", type(error).__name__, error)
+        if scope.cancelled_caught:
+            logger.error("the store was not closed within %g s", self._grace)
