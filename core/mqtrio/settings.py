@@ -1,26 +1,71 @@
 """Every setting of a broker, with its default. Durations in seconds, sizes in bytes.
 
 The engine reads these classes; config.py fills them from TOML; docs/limits.md and
-docs/configuration.md describe them.
+docs/configuration.md describe them. Making one with a value of the wrong type or out of range
+raises ConfigurationError.
 """
 
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from attrs import Factory, define, field
 
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
+from mqtrio.fields import GIB as GIB
+from mqtrio.fields import KIB as KIB
+from mqtrio.fields import MIB as MIB
+from mqtrio.fields import facts, setting, show
+
+#: Scheme of a listener's URL -> the port where none is given.
+DEFAULT_PORTS: Final = {"mqtt": 1883}
+
+#: The largest packet the standard can express: one byte, four of length, 268,435,455 (2.1.4).
+LARGEST_PACKET: Final = 268_435_460
+
+#: The largest two byte integer: packet identifiers, topic aliases, receive maximum, keep alive.
+TWO_BYTES: Final = 65_535
+
+
+def split_url(url: str) -> tuple[str, str, int]:
+    """Split a listener's URL into scheme, host and port; ValueError says what is wrong with it.
+
+    The error never holds the URL: somebody may have put a password into it.
+    """
+    form = "mqtt://HOST[:PORT], for example mqtt://127.0.0.1:1883 or mqtt://[::]:1883"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            f"this is no URL with a host and a port from 0 to 65535; allowed: {form}"
+        ) from None
+    if not parts.scheme or "://" not in url:
+        raise ValueError(f"the scheme is missing; allowed: {form}")
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError(f"nothing here can listen on {show(parts.scheme)}; allowed: {form}")
+    if not parts.hostname:
+        raise ValueError(f"the host is missing; allowed: {form} (0.0.0.0: every IPv4 address)")
+    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"only a host and a port may stand here; allowed: {form}")
+    return parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port
+
+
+def _wrong_url(url: str) -> str | None:
+    try:
+        split_url(url)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 @define(frozen=True, kw_only=True)
 class Listener:
     """One address that clients connect to."""
 
-    url: str = field(metadata={"help": "where to listen: mqtt://HOST[:PORT] (port 0: any free one)"})
-    allow_anonymous: bool | None = field(
-        default=None,
-        metadata={"help": "let clients in that nobody authenticated; default: on loopback only"},
+    url: str = field(
+        **facts("where to listen: mqtt://HOST[:PORT] (port 0: any free one)", check=_wrong_url)
+    )
+    allow_anonymous: bool | None = setting(
+        None, "let clients in that nobody authenticated; default: on loopback only"
     )
 
 
@@ -28,89 +73,93 @@ class Listener:
 class Limits:
     """Bounds on what clients may make the broker hold or do."""
 
-    maximum_packet_size: int = field(
-        default=16 * MIB, metadata={"help": "largest packet accepted from a client", "size": True}
+    maximum_packet_size: int = setting(
+        16 * MIB,
+        "largest packet accepted from a client",
+        minimum=16,
+        maximum=LARGEST_PACKET,
+        unit="bytes",
     )
-    connect_packet_size: int = field(
-        default=512 * KIB,
-        metadata={"help": "largest packet accepted before the client is let in", "size": True},
+    connect_packet_size: int = setting(
+        512 * KIB,
+        "largest packet accepted before the client is let in",
+        minimum=16,
+        maximum=LARGEST_PACKET,
+        unit="bytes",
     )
-    connect_timeout: float = field(
-        default=10.0, metadata={"help": "time for a complete CONNECT to arrive", "duration": True}
+    connect_timeout: float = setting(
+        10.0, "time for a complete CONNECT to arrive", minimum=0.001, unit="seconds"
     )
-    authentication_timeout: float = field(
-        default=30.0,
-        metadata={"help": "time for an exchange of AUTH packets to end", "duration": True},
+    authentication_timeout: float = setting(
+        30.0, "time for an exchange of AUTH packets to end", minimum=0.001, unit="seconds"
     )
-    receive_maximum: int = field(
-        default=1024, metadata={"help": "unfinished QoS 1 and 2 messages a client may have under way to us"}
+    receive_maximum: int = setting(
+        1024,
+        "unfinished QoS 1 and 2 messages a client may have under way to us",
+        minimum=1,
+        maximum=TWO_BYTES,
     )
-    maximum_inflight: int = field(
-        default=1000, metadata={"help": "unfinished QoS 1 and 2 messages we have under way to a client"}
+    maximum_inflight: int = setting(
+        1000,
+        "unfinished QoS 1 and 2 messages we have under way to a client",
+        minimum=1,
+        maximum=TWO_BYTES,
     )
-    topic_alias_maximum: int = field(
-        default=64, metadata={"help": "topic aliases a client may use towards us"}
+    topic_alias_maximum: int = setting(
+        64, "topic aliases a client may use towards us", minimum=0, maximum=TWO_BYTES
     )
-    outgoing_topic_aliases: int = field(
-        default=64, metadata={"help": "topic aliases we use towards a client that allows them"}
+    outgoing_topic_aliases: int = setting(
+        64, "topic aliases we use towards a client that allows them", minimum=0, maximum=TWO_BYTES
     )
-    topic_levels: int = field(default=128, metadata={"help": "levels a topic or topic filter may have"})
-    subscriptions_per_session: int = field(
-        default=250_000, metadata={"help": "subscriptions a session may hold"}
+    topic_levels: int = setting(
+        128, "levels a topic or topic filter may have", minimum=1, maximum=TWO_BYTES + 1
     )
-    queue_messages: int = field(
-        default=100_000, metadata={"help": "messages that may wait for one session"}
+    subscriptions_per_session: int = setting(250_000, "subscriptions a session may hold", minimum=0)
+    queue_messages: int = setting(100_000, "messages that may wait for one session", minimum=0)
+    queue_bytes: int = setting(
+        64 * MIB, "bytes that may wait for one session", minimum=0, unit="bytes"
     )
-    queue_bytes: int = field(
-        default=64 * MIB, metadata={"help": "bytes that may wait for one session", "size": True}
+    overflow: Literal["reject", "drop_oldest", "drop_newest"] = setting(
+        "reject", "what happens to a QoS 1 or 2 message that finds a session's queue full"
     )
-    overflow: Literal["reject", "drop_oldest", "drop_newest"] = field(
-        default="reject",
-        metadata={"help": "what happens to a QoS 1 or 2 message that finds a session's queue full"},
+    backpressure: Literal["progress", "bounded", "off"] = setting(
+        "progress", "how publishers are slowed for a subscriber that is behind"
     )
-    backpressure: Literal["progress", "bounded", "off"] = field(
-        default="progress",
-        metadata={"help": "how publishers are slowed for a subscriber that is behind"},
+    stall_time: float = setting(
+        0.05,
+        "a subscriber without progress for so long stalls nobody",
+        minimum=0.001,
+        unit="seconds",
     )
-    stall_time: float = field(
-        default=0.05,
-        metadata={"help": "a subscriber without progress for so long stalls nobody", "duration": True},
+    stall_messages: int = setting(
+        5000, "waiting messages at which publishers are slowed", minimum=1
     )
-    stall_messages: int = field(
-        default=5000, metadata={"help": "waiting messages at which publishers are slowed"}
+    outbox_soft: int = setting(
+        1 * MIB, "unsent bytes at which publishers are slowed", minimum=1, unit="bytes"
     )
-    outbox_soft: int = field(
-        default=1 * MIB, metadata={"help": "unsent bytes at which publishers are slowed", "size": True}
+    outbox_hard: int = setting(
+        2 * MIB, "unsent bytes beyond which QoS 0 messages are dropped", minimum=1, unit="bytes"
     )
-    outbox_hard: int = field(
-        default=2 * MIB,
-        metadata={"help": "unsent bytes beyond which QoS 0 messages are dropped", "size": True},
+    write_timeout: float = setting(
+        30.0,
+        "a client that takes no byte for so long is disconnected",
+        minimum=0.001,
+        unit="seconds",
     )
-    write_timeout: float = field(
-        default=30.0,
-        metadata={"help": "a client that takes no byte for so long is disconnected", "duration": True},
+    memory: int = setting(1 * GIB, "bytes held for all clients together", minimum=1, unit="bytes")
+    retained_messages: int = setting(1_000_000, "retained messages kept", minimum=0)
+    sessions: int = setting(1_000_000, "sessions kept, connected or not", minimum=1)
+    connections: int = setting(100_000, "connections open at one time", minimum=1)
+    accept_rate: int = setting(5000, "connections accepted a second on one listener", minimum=1)
+    turn_budget: int = setting(12_000, "work done before other tasks get their turn", minimum=1)
+    hook_deadline: float = setting(
+        5.0, "time a hook may take to answer", minimum=0.001, unit="seconds"
     )
-    memory: int = field(
-        default=1 * GIB, metadata={"help": "bytes held for all clients together", "size": True}
+    uncommitted_bytes: int = setting(
+        4 * MIB, "bytes waiting for the store at which reading pauses", minimum=1, unit="bytes"
     )
-    retained_messages: int = field(default=1_000_000, metadata={"help": "retained messages kept"})
-    sessions: int = field(default=1_000_000, metadata={"help": "sessions kept, connected or not"})
-    connections: int = field(default=100_000, metadata={"help": "connections open at one time"})
-    accept_rate: int = field(
-        default=5000, metadata={"help": "connections accepted a second on one listener"}
-    )
-    turn_budget: int = field(
-        default=12_000, metadata={"help": "work done before other tasks get their turn"}
-    )
-    hook_deadline: float = field(
-        default=5.0, metadata={"help": "time a hook may take to answer", "duration": True}
-    )
-    uncommitted_bytes: int = field(
-        default=4 * MIB,
-        metadata={"help": "bytes waiting for the store at which reading pauses", "size": True},
-    )
-    stop_grace: float = field(
-        default=5.0, metadata={"help": "time for goodbyes when the broker stops", "duration": True}
+    stop_grace: float = setting(
+        5.0, "time for goodbyes when the broker stops", minimum=0, unit="seconds"
     )
 
 
@@ -118,31 +167,36 @@ class Limits:
 class SessionRules:
     """What sessions may be."""
 
-    owner: Literal["user", "any"] = field(
-        default="user",
-        metadata={"help": 'who may resume a session: the username that opened it, or "any"'},
+    owner: Literal["user", "any"] = setting(
+        "user", 'who may resume a session: the username that opened it, or "any"'
     )
-    maximum_expiry_interval: int | None = field(
-        default=None,
-        metadata={"help": "longest time a session is kept without a connection; default: for ever", "duration": True},
+    maximum_expiry_interval: int | None = setting(
+        None,
+        "longest time a session is kept without a connection; default: for ever",
+        minimum=0,
+        maximum=0xFFFF_FFFE,  # 0xFFFFFFFF means for ever (3.1.2.11.2), which is the default
+        unit="seconds",
     )
-    maximum_keep_alive: int | None = field(
-        default=None,
-        metadata={"help": "longest keep alive; clients that ask for more (or none) are given this", "duration": True},
+    maximum_keep_alive: int | None = setting(
+        None,
+        "longest keep alive; clients that ask for more (or none) are given this",
+        minimum=1,
+        maximum=TWO_BYTES,
+        unit="seconds",
     )
-    maximum_qos: Literal[0, 1, 2] = field(default=2, metadata={"help": "highest QoS for publishers"})
-    retain_available: bool = field(default=True, metadata={"help": "keep retained messages"})
+    maximum_qos: Literal[0, 1, 2] = setting(2, "highest QoS for publishers")
+    retain_available: bool = setting(True, "keep retained messages")
 
 
 @define(frozen=True, kw_only=True)
 class Log:
     """What the server writes to its log."""
 
-    level: Literal["debug", "info", "warning", "error"] = field(
-        default="info", metadata={"help": "least severe record that is written"}
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "least severe record that is written"
     )
-    format: Literal["text", "json"] = field(
-        default="text", metadata={"help": "one line of text, or one JSON object, for each record"}
+    format: Literal["text", "json"] = setting(
+        "text", "one line of text, or one JSON object, for each record"
     )
 
 

@@ -1,0 +1,44 @@
+"""docs/configuration.md says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mqtrio.config import load_config, reference
+from mqtrio.fields import SCALES, quantity
+from mqtrio.settings import Settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_page_ends_with_the_reference() -> None:
+    generated = TEXT.partition("a test holds the two together.\n\n")[2]
+    assert generated == reference() + "\n", "write mqtrio.config.reference() into the page anew"
+
+
+def test_the_example_is_a_configuration(tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    path = tmp_path / "broker.toml"
+    path.write_text(example)
+    read = load_config(path)
+    assert all(getattr(read, part) != getattr(Settings(), part) for part in ("limits", "log"))
+
+
+def test_the_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broker.toml").write_text("")
+    (example,) = blocks("python")
+    exec(example, {})
+
+
+def test_every_unit_is_told() -> None:
+    told = set(re.findall(r'`"([^"`]+)"`', TEXT))
+    for unit, scales in SCALES.items():
+        for name in scales:
+            assert any(quantity(each, unit) and each.endswith(name) for each in told), name
