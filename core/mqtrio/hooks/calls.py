@@ -1,0 +1,152 @@
+"""One hook of one plugin, bound and counted."""
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from attrs import define
+
+from mqtrio.hooks.events import FailureKind, PluginFailedEvent
+
+logger: Final = logging.getLogger("mqtrio.hooks")
+
+#: Failures in a row after which an observer is called no more.
+FAILURES_IN_A_ROW: Final = 10
+
+#: Seconds in which one hook of one plugin writes at most one failure to the log.
+LOG_INTERVAL: Final = 1.0
+
+
+class NonsenseAnswer(Exception):
+    """A hook answered with what its contract doesn't know; the text names types, never values."""
+
+
+@define(frozen=True)
+class CallStatistics:
+    """What one hook of one plugin has done so far."""
+
+    plugin: str
+    hook: str
+    calls: int
+    failures: int
+    timeouts: int
+    switched_off: bool
+
+
+class Call:
+    """A hook implementation of one plugin, with its counters.
+
+    The combiners call `function` themselves and count in `calls`; that is the cheapest way. A
+    timeout counts as a failure too. `removed` is set when the plugin goes: whoever still has this
+    call before it leaves it out.
+    """
+
+    __slots__ = (
+        "plugin",
+        "hook",
+        "function",
+        "calls",
+        "failures",
+        "timeouts",
+        "in_a_row",
+        "removed",
+        "switched_off",
+        "_report",
+        "_quiet_until",
+        "_unlogged",
+    )
+
+    def __init__(
+        self,
+        plugin: str,
+        hook: str,
+        function: Callable[[Any], Any],
+        report: "Callable[[Call, PluginFailedEvent], None]",
+    ) -> None:
+        self.plugin = plugin
+        self.hook = hook
+        self.function = function
+        self.calls = 0
+        self.failures = 0
+        self.timeouts = 0
+        self.in_a_row = 0
+        self.removed = False
+        self.switched_off = False
+        self._report = report
+        self._quiet_until = 0.0
+        self._unlogged = 0
+
+    def __call__(self, event: Any) -> Any:
+        """Call the plugin, counted; its exceptions pass through."""
+        self.calls += 1
+        return self.function(event)
+
+    @property
+    def name(self) -> str:
+        """Plugin and hook, as they stand in logs and in the `why` of answers."""
+        return f"{self.plugin}.{self.hook}"
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure, log it and tell the manager."""
+        self.failures += 1
+        self.in_a_row += 1
+        kind: FailureKind = "raised"
+        if isinstance(error, trio.TooSlowError | TimeoutError):
+            kind = "timeout"
+            self.timeouts += 1
+        elif isinstance(error, NonsenseAnswer):
+            kind = "answer"
+        why = _WHY[kind] if kind != "answer" else str(error)
+        self._log(error, kind, why)
+        self._report(
+            self,
+            PluginFailedEvent(
+                self.plugin,
+                self.hook,
+                kind,
+                why,
+                None if kind == "answer" else error,
+                self.switched_off,
+            ),
+        )
+
+    def statistics(self) -> CallStatistics:
+        """The counters as they are now."""
+        return CallStatistics(
+            self.plugin, self.hook, self.calls, self.failures, self.timeouts, self.switched_off
+        )
+
+    def _log(self, error: Exception, kind: FailureKind, why: str) -> None:
+        """Write one record, with a traceback for what was raised; a flood is only counted."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._unlogged += 1
+            return
+        more = f" (and {self._unlogged} times more since the last record)" if self._unlogged else ""
+        self._unlogged = 0
+        self._quiet_until = now + LOG_INTERVAL
+        logger.error(
+            "plugin %s: %s %s%s",
+            self.plugin,
+            self.hook,
+            why,
+            more,
+            exc_info=error if kind == "raised" else None,
+            extra={"plugin": self.plugin, "hook": self.hook, "kind": kind},
+        )
+
+    def __repr__(self) -> str:
+        return f"Call({self.name}, calls={self.calls}, failures={self.failures})"
+
+
+_WHY: Final[dict[FailureKind, str]] = {"raised": "raised an exception", "timeout": "took too long"}
+
+
+def nonsense(answer: object, wanted: str) -> NonsenseAnswer:
+    """The error for an answer that isn't `wanted`; a coroutine is closed, as nobody awaits it."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+    return NonsenseAnswer(f"answered with {type(answer).__name__}, not with {wanted}")
