@@ -28,7 +28,7 @@ def test_every_limit_is_documented() -> None:
 
 
 @pytest.mark.parametrize("limit", attrs.fields(Limits), ids=lambda field: str(field.name))
-def test_a_limit_says_its_default_and_names_its_test(limit: attrs.Attribute[object]) -> None:
+def test_a_limit_says_its_default_and_names_its_test(limit: "attrs.Attribute[object]") -> None:
     _, default, meaning, reached, test = _limit_rows()[limit.name]
     assert _value(default.strip("`")) == limit.default
     assert meaning
