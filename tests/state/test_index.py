@@ -319,6 +319,16 @@ def test_a_member_may_leave_and_come_back() -> None:
     assert Counter(pick(group) for _ in range(4)) == {a: 2, b: 2}
 
 
+def test_members_that_come_and_go_leave_no_waste() -> None:
+    index, group, (a, b) = group_of(2)
+    for _ in range(100):
+        index.remove(a, "$share/g/a")
+        assert pick(group) is b
+        index.add(Subscription(a, "$share/g/a"))
+        assert pick(group) is a
+        assert len(group._order) <= 4
+
+
 def test_the_last_to_leave_ends_the_group() -> None:
     index, group, sessions = group_of(2)
     for session in sessions:
