@@ -79,7 +79,8 @@ class Store(Protocol):
         """Sessions, wills and counters, but no queue; None: all, else of these client identifiers.
 
         `references` and `highest_message_id` are always those of the whole store. An unknown
-        client identifier is no error. Loading everything drops messages that nothing refers to.
+        client identifier is no error. Loading everything is the first call of a run; it drops
+        messages that nothing refers to.
         """
         ...
 

@@ -1,0 +1,96 @@
+"""The store of a broker that keeps nothing: complete, but its contents end with the process."""
+
+from collections.abc import Collection, Sequence
+from heapq import nsmallest
+from itertools import islice
+
+from mqtrio.state.topics import matches
+from mqtrio.store.apply import apply_all
+from mqtrio.store.changes import Change, MessageRemoved, RetainedPut
+from mqtrio.store.protocol import Loaded, LoadedSession, QueuedRow
+from mqtrio.store.stored import StoredState
+
+
+class MemoryStore:
+    """A StoredState behind the Store protocol.
+
+    `durable` is False: the broker then has no change to commit, and this store stays empty. A
+    subclass with `durable = True` gets them all. `state` is what to start with; another store over
+    the same state is what a restart looks like.
+    """
+
+    durable = False
+
+    def __init__(self, state: StoredState | None = None) -> None:
+        self.state = StoredState() if state is None else state
+
+    async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
+        """See Store."""
+        state = self.state
+        if client_ids is None:
+            apply_all(state, [MessageRemoved(message_id) for message_id in state.unreferenced()])
+            sessions, wills = list(state.sessions), dict(state.wills)
+        else:
+            sessions = [client_id for client_id in client_ids if client_id in state.sessions]
+            wills = {c: state.wills[c] for c in client_ids if c in state.wills}
+        return Loaded(
+            {client_id: self._session(client_id) for client_id in sessions},
+            wills,
+            {message_id: count for message_id, count in state.references.items() if count > 1},
+            state.highest_message_id,
+        )
+
+    def _session(self, client_id: str) -> LoadedSession:
+        state = self.state
+        stored = state.sessions[client_id]
+        queue = state.queues[client_id]
+        return LoadedSession(
+            stored.session,
+            stored.closed_at,
+            tuple(state.subscriptions[client_id].values()),
+            tuple(state.received[client_id]),
+            len(queue),
+            sum(len(state.messages[entry.message_id].payload) for entry in queue.values()),
+            state.highest_sequence(client_id),
+        )
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """See Store."""
+        apply_all(self.state, changes)
+
+    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
+        """See Store."""
+        queue = self.state.queues.get(client_id, {})
+        later = ((sequence, entry) for sequence, entry in queue.items() if sequence > after)
+        return [
+            QueuedRow(
+                sequence,
+                self.state.messages[entry.message_id],
+                entry.qos,
+                entry.retain,
+                entry.identifiers,
+                entry.packet_id,
+                entry.released,
+                entry.shared,
+            )
+            for sequence, entry in islice(later, limit)
+        ]
+
+    async def retained(
+        self, topic_filter: str | None, after: str | None, limit: int
+    ) -> list[RetainedPut]:
+        """See Store."""
+        retained = self.state.retained
+        topics = nsmallest(
+            limit,
+            (
+                topic
+                for topic in retained
+                if (after is None or topic > after)
+                and (topic_filter is None or matches(topic_filter, topic))
+            ),
+        )
+        return [retained[topic] for topic in topics]
+
+    async def close(self) -> None:
+        """See Store."""
