@@ -16,7 +16,7 @@ CORE = ROOT / "core" / "mqtrio"
 
 # Imports go down only. Modules of one tier don't know each other, except in the tiers of PEERS.
 TIERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "reasons", "fields", "settings", "clock"}),
+    frozenset({"errors", "reasons", "fields", "settings", "clock", "log"}),
     frozenset({"wire"}),
     frozenset({"state"}),
     frozenset({"hooks", "store"}),
