@@ -1,8 +1,8 @@
 """The fifteen control packets as plain values (MQTT 5 chapter 3; MQTT 3 uses a part of them).
 
 A packet knows nothing of bytes: decoder.py makes them, encoder.py writes them. What MQTT 3 does not
-have (reason codes, properties) stands at its default there. A repr never shows a payload, a password
-or authentication data.
+have (reason codes, properties) stands at its default there. A repr never shows a payload, a
+password or authentication data.
 """
 
 from typing import Final
@@ -305,7 +305,9 @@ class ConnAck(Packet):
         )
 
     def __repr__(self) -> str:
-        return f"ConnAck(session_present={self.session_present}, reason_code=0x{self.reason_code:02X})"
+        return (
+            f"ConnAck(session_present={self.session_present}, reason_code=0x{self.reason_code:02X})"
+        )
 
 
 class Publish(Packet):
@@ -377,7 +379,10 @@ class Acknowledgement(Packet):
         return (self.packet_id, self.reason_code, self.reason_string, self.user_properties)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(packet_id={self.packet_id}, reason_code=0x{self.reason_code:02X})"
+        return (
+            f"{type(self).__name__}(packet_id={self.packet_id}, "
+            f"reason_code=0x{self.reason_code:02X})"
+        )
 
 
 class PubAck(Acknowledgement):
@@ -481,7 +486,9 @@ class SubAck(Packet):
         return (self.packet_id, self.reason_codes, self.reason_string, self.user_properties)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(packet_id={self.packet_id}, reason_codes={self.reason_codes})"
+        return (
+            f"{type(self).__name__}(packet_id={self.packet_id}, reason_codes={self.reason_codes})"
+        )
 
 
 class Unsubscribe(Packet):
