@@ -1,0 +1,207 @@
+"""The log: what the engine says about clients, and how the server writes it.
+
+Libraries only say: they take `logging.getLogger("mqtrio....")` and put what they know into `extra`
+fields. Handlers are set up by the command line (`set_up`) or by the program that embeds a broker.
+Passwords, tokens and payloads have no place here; a field that is called so is not written.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+from mqtrio.settings import Log
+
+#: Who connects, disconnects and is refused.
+CONNECTIONS: Final = logging.getLogger("mqtrio.connections")
+
+#: Fields whose values are never written.
+SECRET: Final = frozenset(
+    {"authentication_data", "correlation_data", "credentials", "password", "payload", "secret"}
+    | {"token"}
+)
+
+#: What every record has, whoever makes it; the rest came through `extra`.
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@+\-#$%*,\[\]()]+").fullmatch
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def connected(
+    client_id: str,
+    username: str | None,
+    address: str,
+    listener: str,
+    *,
+    protocol_version: int,
+    keep_alive: float,
+    resumed: bool,
+) -> None:
+    """A client was let in. Cheap where nobody listens."""
+    if CONNECTIONS.isEnabledFor(logging.INFO):
+        fields = {
+            "client_id": client_id,
+            "username": username,
+            "address": address,
+            "listener": listener,
+            "protocol_version": protocol_version,
+            "keep_alive": keep_alive,
+            "resumed": resumed,
+        }
+        CONNECTIONS.info("connected", extra=fields)
+
+
+def disconnected(
+    client_id: str, username: str | None, address: str, reason_code: int, why: str
+) -> None:
+    """A connection that was let in has ended."""
+    _ended(logging.INFO, "disconnected", client_id, username, address, reason_code, why)
+
+
+def refused(client_id: str, username: str | None, address: str, reason_code: int, why: str) -> None:
+    """A connection was not let in; client identifier and username are what it said, if anything."""
+    _ended(logging.WARNING, "refused", client_id, username, address, reason_code, why)
+
+
+def _ended(
+    level: int,
+    message: str,
+    client_id: str,
+    username: str | None,
+    address: str,
+    reason_code: int,
+    why: str,
+) -> None:
+    if CONNECTIONS.isEnabledFor(level):
+        fields = {
+            "client_id": client_id,
+            "username": username,
+            "address": address,
+            "reason_code": f"0x{reason_code:02X}",
+            "why": why,
+        }
+        CONNECTIONS.log(level, message, extra=fields)
+
+
+# -- how it is written -----------------------------------------------------------------------------
+
+
+def set_up(settings: Log, stream: TextIO | None = None) -> None:
+    """Write the records of the whole process to `stream` (default: standard error).
+
+    For a process that is nothing but a server; calling it again replaces what was set up before.
+    """
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
+    logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
+    logging.captureWarnings(True)
+    # What no line of ours shows need not be found out (Logging HOWTO, "Optimization"): that is
+    # half of what a record costs, and a connect is measured in microseconds.
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
+        setattr(logging, name, None)
+
+
+class _Formatter(logging.Formatter):
+    """What both forms share: the time, and the extra fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = -1
+        self._date = ""
+
+    def time(self, record: logging.LogRecord) -> str:
+        """Write the time in UTC, with milliseconds (ISO 8601)."""
+        second = int(record.created)
+        if second != self._second:
+            self._second = second
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._date}.{int(record.msecs):03}Z"
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Give the extra fields that have a value."""
+        every = vars(record)
+        return {
+            name: "***" if name in SECRET else every[name]
+            for name in every
+            if name not in _OWN and every[name] is not None
+        }
+
+    def trace(self, record: logging.LogRecord) -> str:
+        """Give the traceback and the stack of a record, if it has any."""
+        parts = []
+        if record.exc_info:
+            # Like logging's own: formatted once, for all handlers.
+            record.exc_text = record.exc_text or self.formatException(record.exc_info)
+            parts.append(record.exc_text)
+        if record.stack_info:
+            parts.append(self.formatStack(record.stack_info))
+        return "\n".join(parts)
+
+
+class TextFormatter(_Formatter):
+    """One line of text for each record: time, level, logger, message, key=value...
+
+    Clients choose their identifiers: whatever isn't printable is escaped, so that a value can't
+    look like a line of its own. The lines of a traceback follow, indented.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        message = record.getMessage()
+        if not message.isprintable():
+            message = _quote(message)[1:-1]
+        line = f"{self.time(record)} {record.levelname.lower()} {record.name} {message}"
+        for name, value in self.fields(record).items():
+            line += f" {name}={_text(value)}"
+        for extra in self.trace(record).splitlines():
+            line += f"\n    {extra}"
+        return line
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object on one line for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one record."""
+        entry = {
+            "time": self.time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        trace = self.trace(record)
+        if trace:
+            entry["exception"] = trace
+        return json.dumps({**entry, **self.fields(record), **entry}, default=_plain)
+
+
+def _text(value: object) -> str:
+    # Strings and numbers first: this runs for every field of every connect.
+    kind = type(value)
+    if kind is int or kind is float:
+        return str(value)
+    if kind is bool:
+        return "true" if value else "false"
+    text = value if isinstance(value, str) else str(_plain(value))
+    return text if _PLAIN(text) else _quote(text)
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _plain(value: object) -> object:
+    """Write no bytes: they may be anybody's."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value)
