@@ -39,9 +39,8 @@ class CallStatistics:
 class Call:
     """A hook implementation of one plugin, with its counters.
 
-    The combiners call `function` themselves and count in `calls`; that is the cheapest way. A
-    timeout counts as a failure too. `removed` is set when the plugin goes: whoever still has this
-    call before it leaves it out.
+    The combiners call `function` themselves and count in `calls`: that is the cheapest way.
+    Observers are counted together, in their Calls. A timeout counts as a failure too.
     """
 
     __slots__ = (
@@ -52,8 +51,9 @@ class Call:
         "failures",
         "timeouts",
         "in_a_row",
-        "removed",
         "switched_off",
+        "_told_by",
+        "_last_failure",
         "_report",
         "_quiet_until",
         "_unlogged",
@@ -73,8 +73,9 @@ class Call:
         self.failures = 0
         self.timeouts = 0
         self.in_a_row = 0
-        self.removed = False
         self.switched_off = False
+        self._told_by: Calls | None = None
+        self._last_failure = -1
         self._report = report
         self._quiet_until = 0.0
         self._unlogged = 0
@@ -89,10 +90,28 @@ class Call:
         """Plugin and hook, as they stand in logs and in the `why` of answers."""
         return f"{self.plugin}.{self.hook}"
 
+    @property
+    def total(self) -> int:
+        """How often it was called so far."""
+        return self.calls if self._told_by is None else self.calls + self._told_by.told
+
+    def bind(self, calls: "Calls | None") -> None:
+        """Be counted with `calls` from now on; None: with nobody, for it is called no more."""
+        self.calls = self.total
+        self._told_by = calls
+        if calls is None:
+            self.function = nobody
+
+    def fails_in_a_row(self) -> int:
+        """Failures without a success between them, the one included that is being reported."""
+        total = self.total
+        self.in_a_row = self.in_a_row + 1 if self._last_failure == total - 1 else 1
+        self._last_failure = total
+        return self.in_a_row
+
     def failed(self, error: Exception) -> None:
         """Count a failure, log it and tell the manager."""
         self.failures += 1
-        self.in_a_row += 1
         kind: FailureKind = "raised"
         if isinstance(error, trio.TooSlowError | TimeoutError):
             kind = "timeout"
@@ -116,7 +135,7 @@ class Call:
     def statistics(self) -> CallStatistics:
         """The counters as they are now."""
         return CallStatistics(
-            self.plugin, self.hook, self.calls, self.failures, self.timeouts, self.switched_off
+            self.plugin, self.hook, self.total, self.failures, self.timeouts, self.switched_off
         )
 
     def _log(self, error: Exception, kind: FailureKind, why: str) -> None:
@@ -139,7 +158,17 @@ class Call:
         )
 
     def __repr__(self) -> str:
-        return f"Call({self.name}, calls={self.calls}, failures={self.failures})"
+        return f"Call({self.name}, calls={self.total}, failures={self.failures})"
+
+
+class Calls(tuple[Call, ...]):
+    """The bound calls of one hook, in order. `told` counts what was told to all of them at once."""
+
+    told = 0
+
+
+def nobody(event: object) -> None:
+    """Stand in for a function that is called no more: no opinion."""
 
 
 _WHY: Final[dict[FailureKind, str]] = {"raised": "raised an exception", "timeout": "took too long"}

@@ -6,7 +6,7 @@ deadline) into the generator. With synchronous hooks they run to the end without
 
 The door stays closed: a decision that fails is a Deny, a transform that fails a Reject, and so is
 an answer that the contract doesn't know. A plugin that was removed while another one was awaited is
-not asked any more; the answer that it was already working on counts.
+not asked any more (it counts as None); an answer that it was already working on counts.
 """
 
 import inspect
@@ -162,8 +162,6 @@ def authenticate(
 ) -> Steps[Allow | Deny | Challenge | None]:
     """The first Allow, Deny or Challenge wins; None: nobody has decided (or nobody is there)."""
     for call in hooks.authenticate:
-        if call.removed:
-            continue
         answer = yield from _ask(call, event, _AUTHENTICATE)
         if answer is _FAILED:
             return _denied(call)
@@ -176,8 +174,6 @@ def authenticate(
 def admit(hooks: HookManager, event: AdmitEvent) -> Steps[Allow | Deny]:
     """All are asked; one Deny (or failure) is the veto."""
     for call in hooks.admit:
-        if call.removed:
-            continue
         answer = yield from _ask(call, event, _ADMIT)
         if answer is _FAILED:
             return _denied(call)
@@ -242,8 +238,6 @@ def _authorize(
     remember = True
     max_qos: int | None = None
     for call in calls:
-        if call.removed:
-            continue
         function = call.function
         if call is tally and granted is not None:
             function = granted
@@ -301,8 +295,6 @@ def transform_publish(
     """
     message = event
     for call in hooks.transform_publish:
-        if call.removed:
-            continue
         call.calls += 1
         try:
             answer = call.function(message)
@@ -340,8 +332,6 @@ def transform_subscribe(
     """Chained like transform_publish; returns the request as it goes on, or the refusal."""
     request = event
     for call in hooks.transform_subscribe:
-        if call.removed:
-            continue
         answer = yield from _ask(call, request, _TRANSFORM_SUBSCRIBE)
         if answer is None or answer is request:
             continue
@@ -383,7 +373,7 @@ def compile_delivery(hooks: HookManager, event: DeliveryEvent) -> DeliveryFilter
         if not callable(made) or inspect.iscoroutinefunction(made):
             call.failed(nonsense(made, "a function or None"))
             return _deliver_nothing
-        filters.append(_checked(hooks.delivery_filters[call.plugin], made))
+        filters.append(_checked(hooks.delivery_filters.get(call.plugin, call), made))
     if len(filters) < 2:
         return filters[0] if filters else None
 

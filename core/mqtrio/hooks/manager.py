@@ -14,12 +14,18 @@ from typing import Any, Final
 import pluggy
 
 from mqtrio.errors import PluginError
-from mqtrio.hooks.calls import FAILURES_IN_A_ROW, Call, CallStatistics, logger, nonsense
+from mqtrio.hooks.calls import (
+    FAILURES_IN_A_ROW,
+    Call,
+    Calls,
+    CallStatistics,
+    logger,
+    nobody,
+    nonsense,
+)
 from mqtrio.hooks.events import HookspecsEvent, Origin, PluginFailedEvent
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.specs import API_VERSION, HOOKS, PROJECT, Hook
-
-Calls = tuple[Call, ...]
 
 _REFUSED_OPTIONS: Final = ("wrapper", "hookwrapper", "tryfirst", "trylast")
 
@@ -104,7 +110,7 @@ class HookManager:
         self.generation = 0
         #: Counts what clients' permissions do; they are asked like plugins but are none.
         self.permissions: Final = {
-            name: Call("permissions", name, _nobody, self._report)
+            name: Call("permissions", name, nobody, self._report)
             for name in ("authorize_publish", "authorize_subscribe")
         }
         #: Plugin name -> counts what the filters do that its compile_delivery has made.
@@ -141,6 +147,8 @@ class HookManager:
         try:
             self._pluggy.register(entry, name)
         except pluggy.PluginValidationError as error:
+            if self._pluggy.has_plugin(name):
+                self._pluggy.unregister(entry, name)
             raise PluginError(f"{_title(entry)} can't be used: {error}") from error
         try:
             self._bind(entry)
@@ -163,7 +171,7 @@ class HookManager:
         self._pluggy.unregister(entry, name)
         self.delivery_filters.pop(name, None)
         for call in entry._calls.values():
-            call.removed = True
+            call.bind(None)
         self._rebuild(entry._calls)
         return entry._plugin
 
@@ -174,7 +182,7 @@ class HookManager:
         if hook not in self._hooks:
             raise PluginError(f"there is no hook {hook!r}")
         if hook not in HOOKS:
-            return self._contributed.get(hook, ())
+            return self._contributed.get(hook, Calls())
         calls: Calls = getattr(self, hook)
         return calls
 
@@ -183,17 +191,15 @@ class HookManager:
 
         Ask first (`if hooks.published:`) and build the event only then.
         """
+        calls.told += 1
         for call in calls:
-            call.calls += 1
             try:
                 answer = call.function(event)
             except Exception as error:  # noqa: BLE001 - a plugin's, reported
                 self._observer_failed(call, error)
-            else:
-                if answer is not None:
-                    self._observer_failed(call, nonsense(answer, "None"))
-                elif call.in_a_row:
-                    call.in_a_row = 0
+                continue
+            if answer is not None:
+                self._observer_failed(call, nonsense(answer, "None"))
 
     def statistics(self) -> list[CallStatistics]:
         """The counters of all calls, plugin by plugin in their order."""
@@ -316,18 +322,20 @@ class HookManager:
                 raise PluginError(f"{_title(entry)} implements {name!r} more than once")
             entry._calls[name] = Call(entry._name, name, mine[0].function, self._report)
         if "compile_delivery" in entry._calls:
-            tally = Call(entry._name, "delivery_filter", _nobody, self._report)
+            tally = Call(entry._name, "delivery_filter", nobody, self._report)
             self.delivery_filters[entry._name] = tally
 
     def _rebuild(self, hooks: Iterable[str]) -> None:
         """Make the tuples of these hooks anew."""
         changed = frozenset(hooks)
         for name in changed:
-            calls = tuple(
+            calls = Calls(
                 call
                 for entry in self._registrations.values()
                 if (call := entry._calls.get(name)) is not None and not call.switched_off
             )
+            for call in calls:
+                call.bind(calls)
             if name in HOOKS:
                 setattr(self, name, calls)
             else:
@@ -343,10 +351,12 @@ class HookManager:
 
     def _observer_failed(self, call: Call, error: Exception) -> None:
         """Count an observer's failure; it is called no more after too many without a success."""
-        off = call.in_a_row + 1 >= FAILURES_IN_A_ROW and not call.switched_off
-        call.switched_off |= off
+        if call.switched_off:
+            return  # by a failure further down, while it was being called
+        call.switched_off = call.fails_in_a_row() >= FAILURES_IN_A_ROW
         call.failed(error)
-        if off:
+        if call.switched_off:
+            call.bind(None)
             logger.error(
                 "plugin %s: %s failed %d times in a row and is called no more",
                 call.plugin,
@@ -398,7 +408,3 @@ def _check_function(entry: _Registration, hook: Hook, method: Callable[..., Any]
         raise PluginError(f"{where} must return its answer: it is a generator")
     if not hook.awaits and inspect.iscoroutinefunction(method):
         raise PluginError(f"{where} must be a plain function: it is called where nothing can wait")
-
-
-def _nobody(event: object) -> None:
-    """Stand-in for the function of a tally that is never called."""
