@@ -44,7 +44,11 @@ class PeerFacts:
     def __str__(self) -> str:
         if not self.port:
             return self.address or self.listener
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return (
+            f"[{self.address}]:{self.port}"
+            if ":" in self.address
+            else f"{self.address}:{self.port}"
+        )
 
 
 class Link(Protocol):

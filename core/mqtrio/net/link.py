@@ -1,0 +1,98 @@
+"""What every link does, whatever carries its bytes: the way through the layers."""
+
+from typing import Final, Never
+
+from mqtrio.engine.link import LinkConnection, LinkCore, PeerFacts
+from mqtrio.errors import ProtocolError
+from mqtrio.net.layers import Layer
+from mqtrio.reasons import ReasonCode
+
+# The life of a link.
+OPEN: Final = 0
+#: The engine has closed: what is in the outbox is still to be sent.
+CLOSING: Final = 1
+#: The layers' farewell is on its way, then the end of the sending side.
+PARTING: Final = 2
+#: We have ended; waiting for the peer to end.
+LINGERING: Final = 3
+GONE: Final = 4
+
+#: Seconds that the outbox of a closed connection may take, and then again the peer's end.
+LINGER: Final = 2.0
+
+#: Received bytes that weigh one unit of a turn's work, as a power of two: with it 256 KiB weigh as
+#: much as 32 packets, which is what copying them costs.
+BYTES_PER_WORK: Final = 9
+
+#: Most bytes of answers by layers (to pings, say) that may wait behind an unsent tail.
+UNSENT_ANSWERS: Final = 64 * 1024
+
+
+def reraise(error: Exception) -> Never:
+    """Raise: lets `LinkCore.guard` judge an error that was caught here."""
+    raise error
+
+
+class BaseLink:
+    """A connection, its layers and where it is in its life."""
+
+    __slots__ = ("conn", "core", "layer", "peer", "said", "state")
+
+    #: Set as soon as the engine has accepted the link.
+    conn: LinkConnection
+
+    def __init__(self, core: LinkCore, peer: PeerFacts, layer: Layer | None) -> None:
+        self.core = core
+        self.peer = peer
+        self.layer = layer
+        self.state = OPEN
+        #: What layers said that has not been handed out yet.
+        self.said = b""
+
+    def transmit(self, data: bytes) -> None:
+        """Send bytes of the outermost side, after all that was given before."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Let the layers speak first where they do (a client's handshake)."""
+        if self.layer is not None:
+            said = self.layer.send(b"")
+            if said:
+                self.transmit(said)
+
+    def feed(self, data: bytes) -> bool:
+        """Give the connection what arrived, through the layers; True if their stream has ended."""
+        conn = self.conn
+        layer = self.layer
+        if layer is None:
+            conn.receive(data)
+            return False
+        agreed = layer.handshake_done
+        while True:
+            inside = layer.receive(data)
+            said = layer.send(b"")
+            if said:
+                self.transmit(said)
+                if len(self.said) > UNSENT_ANSWERS:
+                    raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the peer takes no answers")
+            if not agreed and layer.handshake_done:
+                agreed = True
+                self.peer = layer.describe(self.peer)
+                self.core.work += layer.handshake_work
+            if not inside:
+                return layer.eof
+            conn.receive(inside)
+            if conn.closed:
+                return False
+            data = b""
+
+    def encode(self) -> bytes:
+        """Take all out of the outbox, which is not empty, as bytes for the outermost side."""
+        out = self.conn.out
+        data = b"".join(out) if len(out) > 1 else out[0]
+        out.clear()
+        return data if self.layer is None else self.layer.send(data)
+
+    def __repr__(self) -> str:
+        states = ("open", "closing", "parting", "lingering", "gone")
+        return f"<{type(self).__name__} {self.peer} {states[self.state]}>"

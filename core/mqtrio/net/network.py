@@ -1,0 +1,173 @@
+"""All of a broker's network: the poller, the listeners and the streams, with a graceful end."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import trio
+
+from mqtrio.engine.link import LinkCore, PeerFacts
+from mqtrio.net.addresses import BoundAddress, ListenerAddress
+from mqtrio.net.layers import LayerFactory, build
+from mqtrio.net.listeners import Listener, open_listeners
+from mqtrio.net.poller import Poller
+from mqtrio.net.readiness import AVAILABLE
+from mqtrio.net.streams import StreamLink
+
+logger = logging.getLogger("mqtrio.net")
+
+
+class Network:
+    """Made by `open_network`."""
+
+    _nursery: trio.Nursery
+
+    def __init__(self, core: LinkCore) -> None:
+        self._core = core
+        #: None where the system has nothing that it could wait on; see readiness.AVAILABLE.
+        self.poller = Poller(core, self._released) if AVAILABLE else None
+        self._listeners: list[Listener] = []
+        self._accepting = trio.CancelScope()
+        self._streams: set[StreamLink] = set()
+        self._empty: trio.Event | None = None
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the tasks that serve connections."""
+        self._nursery = nursery
+        if self.poller is not None:
+            nursery.start_soon(self.poller.run)
+            nursery.start_soon(self.poller.sweep)
+
+    @property
+    def listeners(self) -> tuple[BoundAddress, ...]:
+        """The addresses that are bound."""
+        return tuple(listener.bound for listener in self._listeners)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open, those that linger included."""
+        return len(self._streams) + (len(self.poller.links) if self.poller is not None else 0)
+
+    async def bind(self, address: ListenerAddress) -> None:
+        """Open a listener's sockets. Clients can connect, but are not served before `accept`."""
+        self._listeners += await open_listeners(address)
+
+    def accept(self) -> None:
+        """Begin to serve who connects."""
+        self._nursery.start_soon(self._accept)
+
+    async def _accept(self) -> None:
+        with self._accepting:
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(listener.run, self._core, self._adopt, self._full)
+
+    def _full(self) -> bool:
+        return self.connections >= self._core.settings.limits.connections
+
+    def _adopt(self, sock: socket.socket, peer: PeerFacts, address: ListenerAddress) -> None:
+        if self.poller is not None:
+            self.poller.adopt(sock, peer, build(address.layers))
+        else:
+            self._nursery.start_soon(self._serve_socket, sock, peer, address)
+
+    async def _serve_socket(
+        self, sock: socket.socket, peer: PeerFacts, address: ListenerAddress
+    ) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        try:
+            await self.serve_stream(stream, peer, address.layers)
+        except Exception:
+            logger.exception("a connection of %s could not be served", peer)
+
+    async def serve_stream(
+        self, stream: trio.abc.Stream, peer: PeerFacts, layers: Iterable[LayerFactory] = ()
+    ) -> None:
+        """Serve one client over a stream until it is gone; the stream is closed then.
+
+        Cancelling ends the connection at once.
+        """
+        core = self._core
+        core.now = core.clock.monotonic()
+        try:
+            link = StreamLink(core, peer, build(tuple(layers)), stream)
+            connection = core.accept(link)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        if connection is None:
+            await trio.aclose_forcefully(stream)
+            return
+        link.conn = connection
+        self._streams.add(link)
+        try:
+            await link.run()
+        finally:
+            self._streams.discard(link)
+            self._released()
+
+    # -- the end
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections go on."""
+        self._accepting.cancel()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def stop(self, goodbye: Callable[[], object], grace: float) -> None:
+        """End in good order: no new connections, `goodbye`, outboxes sent, peers' ends awaited.
+
+        `goodbye` is the engine's: it closes every connection. What is left after `grace` seconds
+        is dropped.
+        """
+        self.stop_accepting()
+        goodbye()
+        self._core.flush()
+        with trio.move_on_after(grace):
+            while self.connections:
+                self._empty = trio.Event()
+                await self._empty.wait()
+        self.drop()
+
+    def _released(self) -> None:
+        if self._empty is not None and not self.connections:
+            self._empty.set()
+
+    def drop(self) -> None:
+        """Drop everything at once; connections that the engine has not closed are lost."""
+        self.stop_accepting()
+        if self.poller is not None:
+            self.poller.drop()
+        for link in self._streams:
+            link.abort()
+
+    def close(self) -> None:
+        """Give the poller's descriptors back; its tasks must have ended."""
+        if self.poller is not None:
+            self.poller.close()
+
+
+@asynccontextmanager
+async def open_network(
+    core: LinkCore, addresses: Iterable[ListenerAddress] = ()
+) -> AsyncIterator[Network]:
+    """A network with its sockets bound, for the length of the block; raises OSError.
+
+    Call `accept` when the engine is ready for clients, and `stop` to end gracefully. Leaving the
+    block, in whatever way, drops what is still open.
+    """
+    network = Network(core)
+    try:
+        async with trio.open_nursery() as nursery:
+            network.start(nursery)
+            try:
+                for address in addresses:
+                    await network.bind(address)
+                yield network
+            finally:
+                network.drop()
+                nursery.cancel_scope.cancel()
+    finally:
+        network.close()

@@ -1,0 +1,199 @@
+"""One Trio task that serves every plain socket.
+
+It waits for all sockets at once, takes a *batch* of what is ready, lets each connection of it
+handle everything that it received, and then flushes each outbox that got something with one system
+call: that is a *turn*. A turn has a budget of work; connections get equal shares of it, and who
+wants more goes on in the next batch. When the budget is spent, the other tasks get theirs.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from mqtrio.engine.link import LinkCore, PeerFacts
+from mqtrio.net.layers import Layer
+from mqtrio.net.link import LINGER, reraise
+from mqtrio.net.readiness import READ, Readiness
+from mqtrio.net.sockets import SocketLink
+
+#: Sockets taken into one batch. More would make a turn's flush late for the first of them.
+BATCH: Final = 512
+
+#: The smallest share of a turn: smaller ones cost more than they even out.
+SMALLEST_SHARE: Final = 1000
+
+#: Turns before other tasks get theirs, if the budget lasts so long.
+TURNS: Final = 8
+
+#: Stands in a batch for the events of a link that goes on, rather than being ready.
+GO_ON: Final = 0
+
+
+class Poller:
+    """The task, its sockets, and the sockets that linger.
+
+    `released` is called whenever a link is gone.
+    """
+
+    def __init__(self, core: LinkCore, released: Callable[[], object] = lambda: None) -> None:
+        self.core = core
+        self.readiness = Readiness()
+        self.links: dict[int, SocketLink] = {}
+        #: Turns made; for tests and statistics.
+        self.turns = 0
+        self._budget = core.settings.limits.turn_budget
+        self._threads = trio.to_thread.current_default_thread_limiter()
+        self._released = released
+        # Those that go on, for the next batch; and what a spent budget left of the last one.
+        self._next: list[tuple[SocketLink, int]] = []
+        self._batch: list[tuple[SocketLink, int]] = []
+        self._waiting = False
+        # In the order of their deadlines, because all linger equally long.
+        self._lingering: dict[SocketLink, float] = {}
+        self._lingers = trio.Event()
+
+    def adopt(self, sock: socket.socket, peer: PeerFacts, layer: Layer | None) -> SocketLink | None:
+        """Serve a connected, non-blocking socket; None (and a closed socket) if it is refused."""
+        link = SocketLink(self.core, peer, layer, self, sock)
+        try:
+            connection = self.core.accept(link)
+        except BaseException:
+            sock.close()
+            raise
+        if connection is None:
+            sock.close()
+            return None
+        link.conn = connection
+        self.links[link.fd] = link
+        link.watch(READ)
+        link.begin()
+        return link
+
+    # -- for links
+
+    def enqueue(self, link: SocketLink) -> None:
+        """Let a link's connection go on in the next batch."""
+        self._next.append((link, GO_ON))
+        if self._waiting:
+            self._waiting = False
+            self.readiness.ring()
+
+    def linger(self, link: SocketLink) -> None:
+        """Close a link in LINGER seconds, unless it is gone by then."""
+        self._lingering.pop(link, None)
+        self._lingering[link] = trio.current_time() + LINGER
+        self._lingers.set()
+
+    def forget(self, link: SocketLink) -> None:
+        """A link is gone."""
+        del self.links[link.fd]
+        self._lingering.pop(link, None)
+        self._released()
+
+    # -- the tasks
+
+    async def run(self) -> None:
+        """Serve for ever."""
+        budget = self._budget
+        while True:
+            if self._batch or self._next:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._waiting = True
+                await trio.lowlevel.wait_readable(self.readiness.fileno())
+                self._waiting = False
+            spent = 0
+            for _ in range(TURNS):
+                if not self._gather():
+                    break
+                spent += self._turn(budget)
+                if spent >= budget:
+                    break
+
+    async def sweep(self) -> None:
+        """Close the sockets whose peers don't end, for ever."""
+        lingering = self._lingering
+        while True:
+            if not lingering:
+                self._lingers = trio.Event()
+                await self._lingers.wait()
+                continue
+            await trio.sleep_until(next(iter(lingering.values())))
+            now = trio.current_time()
+            for link, deadline in list(lingering.items()):
+                if deadline > now:
+                    break
+                link.dispose()
+
+    def drop(self) -> None:
+        """Let all links go at once; connections that the engine has not closed are lost."""
+        for link in list(self.links.values()):
+            if not link.conn.closed:
+                self.core.guard(link.conn, link.conn.lost)
+        self.core.flush()
+        for link in list(self.links.values()):
+            link.dispose()
+
+    def close(self) -> None:
+        """Give the descriptors back; `run` must have ended."""
+        self.readiness.close()
+
+    # -- a turn
+
+    def _gather(self) -> bool:
+        """Fill the batch, unless the last one is not finished; False if there is nothing to do."""
+        if self._batch:
+            return True
+        batch = self._next
+        self._next = []
+        links = self.links
+        # Descriptors are resolved now: a batch may last for several turns, and a descriptor be
+        # another connection's by then.
+        for fd, events in self.readiness.ready(BATCH):
+            link = links.get(fd)
+            if link is not None:
+                batch.append((link, events))
+            else:
+                self.readiness.hush(fd)
+        self._batch = batch
+        return bool(batch)
+
+    def _turn(self, budget: int) -> int:
+        """Serve the batch within a budget, then flush; returns the work that it was."""
+        core = self.core
+        core.now = core.clock.monotonic()
+        self.turns += 1
+        batch = self._batch
+        # A thread beside a busy loop starves: whenever the GIL is free for a moment only, it
+        # begins to wait anew. While one is at work turns are short and give the GIL up.
+        beside = self._threads.borrowed_tokens
+        if beside:
+            budget //= 4
+        # The engine stops a connection when `work` reaches the whole budget, so that a count which
+        # begins just below it gives a share.
+        start = self._budget - max(SMALLEST_SHARE, budget // len(batch))
+        spent = served = 0
+        for link, events in batch:
+            core.work = start
+            served += 1
+            try:
+                if events == READ:
+                    link.readable()
+                elif events:
+                    link.signalled(events)
+                else:
+                    link.proceed()
+            except Exception as error:  # noqa: BLE001 (the engine judges it)
+                core.guard(link.conn, reraise, error)
+            spent += core.work - start
+            if spent >= budget:
+                break
+        self._batch = batch[served:]
+        core.work = 0
+        core.flush()
+        if beside:
+            time.sleep(0)
+        return spent + core.work
