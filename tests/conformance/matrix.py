@@ -97,22 +97,29 @@ class Run:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         version = version_of(item.path)
         name = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
         for mark in item.iter_markers("rule") if version else ():
             for rule_id in mark.args:
-                self._note(version, rule_id, name, report)
+                self._note(version, rule_id, name, report, call)
         return report
 
-    def _note(self, version: int, rule_id: str, name: str, report: pytest.TestReport) -> None:
+    def _note(
+        self,
+        version: int,
+        rule_id: str,
+        name: str,
+        report: pytest.TestReport,
+        call: pytest.CallInfo[None],
+    ) -> None:
         tests = self._tests.setdefault((version, rule_id), {})
         if report.failed:
-            tests[name] = (FAILED, _reason(report))
+            tests[name] = (FAILED, _reason(call))
         elif report.skipped:
-            tests.setdefault(name, (NOT_RUN, _reason(report)))
+            tests.setdefault(name, (NOT_RUN, _reason(call)))
         elif report.when == "call" and tests.get(name, (PASSED,))[0] != FAILED:
             tests[name] = (PASSED, "")
 
@@ -130,12 +137,14 @@ def _none(rule: Rule) -> dict[str, tuple[str, str]]:
     return {"": (NOT_APPLICABLE, rule.excluded) if rule.excluded else (NOT_COVERED, "")}
 
 
-def _reason(report: pytest.TestReport) -> str:
-    if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    message = crash.message if crash is not None else report.longreprtext
-    return message.partition("\n")[0].removeprefix("AssertionError: ")[:300]
+def _reason(call: pytest.CallInfo[None]) -> str:
+    """The first line of what was raised; a group of one is what it holds."""
+    raised: BaseException | None = call.excinfo.value if call.excinfo else None
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    line = str(raised).partition("\n")[0][:300]
+    expected = isinstance(raised, AssertionError | pytest.skip.Exception)
+    return line if expected else f"{type(raised).__name__}: {line}"
 
 
 def coverage_only(versions: Sequence[int]) -> Matrix:

@@ -118,6 +118,14 @@ class Peer:
             return self._inbox.popleft()
         return await self._from_socket()
 
+    async def peek(self) -> Packet | None:
+        """The packet that `receive` gives next; None at the end of the connection."""
+        try:
+            self._inbox.appendleft(await self.receive())
+        except Closed:
+            return None
+        return self._inbox[0]
+
     async def _from_socket(self) -> Packet:
         with trio.move_on_after(PATIENCE):
             self.last_frame = await self._frame()
@@ -176,7 +184,9 @@ class Peer:
         assert packet == wanted, f"got {_shown(packet)}, expected {_shown(wanted)}"
         return wanted
 
-    async def expect_closed(self, *codes: int, told: bool | None = None) -> Packet | None:
+    async def expect_closed(
+        self, *codes: int, told: bool | None = None
+    ) -> ConnAck | Disconnect | None:
         """The broker must close the connection; returns what it sent before, if anything.
 
         Before the end may stand one DISCONNECT, or one CONNACK if the peer wasn't let in yet, with
@@ -187,12 +197,12 @@ class Peer:
         if told is None:
             told = True if self._strict and codes and self.version == MQTT_5 else None
         goodbye: type[ConnAck] | type[Disconnect] = Disconnect if self.connack else ConnAck
-        last: Packet | None = None
+        last: ConnAck | Disconnect | None = None
         try:
-            last = await self.receive()
-            assert told is not False, f"got {_shown(last)} before the end of the connection"
-            _checked(last, goodbye, {})
-            code = last.reason_code  # type: ignore[attr-defined]
+            packet = await self.receive()
+            assert told is not False, f"got {_shown(packet)} before the end of the connection"
+            last = _checked(packet, goodbye, {})
+            code = last.reason_code
             lowest = 0x80 if self.version == MQTT_5 else 1
             allowed = " or ".join(f"0x{c:02X}" for c in codes) or "a failure code"
             assert code in codes if codes else code >= lowest, (
@@ -204,6 +214,19 @@ class Peer:
             assert not self._input, f"half a packet before the end: {bytes(self._input).hex()}"
             assert last is not None or not told, "closed without a reason code"
             return last
+
+    async def answer(self, wanted: type[P], **fields: object) -> P:
+        """The next packet that isn't a PUBLISH must be this; those are kept for `expect`."""
+        kept: deque[Packet] = deque()
+        while True:
+            try:
+                packet = await self._from_socket()
+            except AssertionError as wrong:
+                raise type(wrong)(f"{wrong}; expected {wanted.__name__}") from None
+            if not isinstance(packet, Publish):
+                self._inbox += kept
+                return _checked(packet, wanted, fields)
+            kept.append(packet)
 
     async def nothing(self, after: "Peer | None" = None) -> None:
         """Nothing more has been sent to this peer: the answer to a PINGREQ comes next.
@@ -222,6 +245,16 @@ class Peer:
             await self.expect(UnsubAck, packet_id=packet_id)
         await self.send(PingReq())
         await self.expect(PingResp)
+
+    async def rest(self) -> bytes:
+        """All bytes until the broker closes the connection, undecoded."""
+        with trio.move_on_after(PATIENCE):
+            while True:
+                try:
+                    await self._have(len(self._input) + 1)
+                except Closed:
+                    return bytes(self._input)
+        raise AssertionError(f"not closed within {PATIENCE} seconds")
 
     async def closed_silently(self) -> None:
         """The broker must close the connection without a packet."""
@@ -266,7 +299,7 @@ class Peer:
         request = SubscriptionRequest(topic_filter, qos, **options)
         packet_id = self.next_id()
         await self.send(Subscribe(packet_id, (request,), identifier))
-        answer = await self._awaited(SubAck, packet_id=packet_id)
+        answer = await self.answer(SubAck, packet_id=packet_id)
         assert answer.reason_codes == (qos,), f"got {_shown(answer)} for QoS {qos}"
         return answer
 
@@ -274,7 +307,7 @@ class Peer:
         """Unsubscribe from one filter; deliveries that come before UNSUBACK wait in their order."""
         packet_id = self.next_id()
         await self.send(Unsubscribe(packet_id, (topic_filter,)))
-        return await self._awaited(UnsubAck, packet_id=packet_id)
+        return await self.answer(UnsubAck, packet_id=packet_id)
 
     async def publish(
         self,
@@ -292,11 +325,11 @@ class Peer:
             packet_id = self.next_id()
         await self.send(Publish(topic, payload, qos, retain, dup, packet_id, properties))
         if qos == 1:
-            _succeeded(await self._awaited(PubAck, packet_id=packet_id))
+            _succeeded(await self.answer(PubAck, packet_id=packet_id))
         elif qos == 2:
-            _succeeded(await self._awaited(PubRec, packet_id=packet_id))
+            _succeeded(await self.answer(PubRec, packet_id=packet_id))
             await self.send(PubRel(packet_id))
-            _succeeded(await self._awaited(PubComp, packet_id=packet_id))
+            _succeeded(await self.answer(PubComp, packet_id=packet_id))
 
     async def message(self, *, acknowledge: bool = True, **fields: object) -> Publish:
         """The next packet must be a PUBLISH with `fields`; it is acknowledged by its QoS."""
@@ -311,26 +344,13 @@ class Peer:
             await self.send(PubAck(message.packet_id))
         elif message.qos == 2:
             await self.send(PubRec(message.packet_id))
-            await self._awaited(PubRel, packet_id=message.packet_id)
+            await self.answer(PubRel, packet_id=message.packet_id)
             await self.send(PubComp(message.packet_id))
 
     async def ping(self) -> None:
         """PINGREQ and its answer: the broker has handled all that was sent before."""
         await self.send(PingReq())
-        await self._awaited(PingResp)
-
-    async def _awaited(self, wanted: type[P], **fields: object) -> P:
-        """The next packet that isn't a PUBLISH; those are kept for `expect` and `message`."""
-        kept: deque[Packet] = deque()
-        while True:
-            try:
-                packet = await self._from_socket()
-            except AssertionError as wrong:
-                raise type(wrong)(f"{wrong}; expected {wanted.__name__}") from None
-            if not isinstance(packet, Publish):
-                self._inbox += kept
-                return _checked(packet, wanted, fields)
-            kept.append(packet)
+        await self.answer(PingResp)
 
     # -- the end -------------------------------------------------------------------------------
 
