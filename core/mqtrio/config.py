@@ -8,7 +8,7 @@ import difflib
 import inspect
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_origin
@@ -37,7 +37,8 @@ from mqtrio.fields import (
     show_default,
     what_is,
 )
-from mqtrio.settings import Settings
+from mqtrio.net.addresses import parse_listener
+from mqtrio.settings import Listener, Settings
 from mqtrio.toml_lines import KeyPath, key_lines
 
 T = TypeVar("T")
@@ -192,7 +193,9 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Any:
     overrides: dict[str, Any] = {}
     for attribute in attrs.fields(attrs.resolve_types(kind)):
         if is_scalar(attribute.type):
-            overrides[attribute.name] = override(struct_hook=_scalar_hook(attribute.metadata))
+            check = _CHECKS.get((kind, attribute.name))
+            hook = _scalar_hook(attribute.metadata, check)
+            overrides[attribute.name] = override(struct_hook=hook)
     read = make_dict_structure_fn(
         kind,
         converter,
@@ -201,18 +204,30 @@ def _class_hook(kind: Any, converter: cattrs.Converter) -> Any:
         **overrides,
     )
 
-    def hook(value: object, _kind: Any) -> Any:
+    def read_table(value: object, _kind: Any) -> Any:
         if isinstance(value, kind):
             return value
         if not isinstance(value, Mapping):
             raise ValueError(f"{what_is(value)}; allowed: a table")
         return read(value, kind)
 
+    return read_table
+
+
+def _scalar_hook(metadata: Mapping[str, Any], check: Callable[[Any], object] | None) -> Any:
+    def hook(value: object, kind: Any) -> Any:
+        read = _read_scalar(value, kind, metadata)
+        if check is not None:
+            check(read)
+        return read
+
     return hook
 
 
-def _scalar_hook(metadata: Mapping[str, Any]) -> Any:
-    return lambda value, kind: _read_scalar(value, kind, metadata)
+#: What only a higher layer knows of a setting: the check raises ConfigurationError.
+_CHECKS: Final[Mapping[tuple[type, str], Callable[[Any], object]]] = {
+    (Listener, "url"): parse_listener
+}
 
 
 def _array_hook(kind: Any, converter: cattrs.Converter) -> Any:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -51,14 +51,12 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: Unit | None = None,
-    check: Callable[[Any], str | None] | None = None,
 ) -> T:
     """Declare one setting of an attrs class; type and range are checked whoever makes the object.
 
     `minimum` and `maximum` are inclusive. `unit` lets a configuration write "30s" or "16MiB".
-    `check` is given a value of the right type and says what is wrong with it, or None.
     """
-    return cast(T, attrs.field(default=default, **facts(meaning, minimum, maximum, unit, check)))
+    return cast(T, attrs.field(default=default, **facts(meaning, minimum, maximum, unit)))
 
 
 def facts(
@@ -66,7 +64,6 @@ def facts(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: Unit | None = None,
-    check: Callable[[Any], str | None] | None = None,
 ) -> dict[str, Any]:
     """Give the keywords of `setting` for `attrs.field`: for a setting that has no default."""
     metadata = {
@@ -74,7 +71,6 @@ def facts(
         "minimum": minimum,
         "maximum": maximum,
         "unit": unit,
-        "check": check,
     }
     return {"validator": _validate, "metadata": metadata}
 
@@ -94,10 +90,7 @@ def complaint(value: object, kind: object, metadata: Mapping[str, Any]) -> str |
     wrong = _wrong_type(value, base)
     if wrong is None and not _within(value, metadata):
         wrong = f"{show(value)} is out of range"
-    if wrong is not None:
-        return f"{wrong}; allowed: {allowed(kind, metadata)}"
-    check = metadata.get("check")
-    return None if check is None else cast("str | None", check(value))
+    return None if wrong is None else f"{wrong}; allowed: {allowed(kind, metadata)}"
 
 
 def base_type(kind: object) -> object:

@@ -6,17 +6,13 @@ raises ConfigurationError.
 """
 
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from attrs import Factory, define, field
 
 from mqtrio.fields import GIB as GIB
 from mqtrio.fields import KIB as KIB
 from mqtrio.fields import MIB as MIB
-from mqtrio.fields import facts, setting, show
-
-#: Scheme of a listener's URL -> the port where none is given.
-DEFAULT_PORTS: Final = {"mqtt": 1883}
+from mqtrio.fields import facts, setting
 
 #: The largest packet the standard can express: one byte, four of length, 268,435,455 (2.1.4).
 LARGEST_PACKET: Final = 268_435_460
@@ -25,45 +21,11 @@ LARGEST_PACKET: Final = 268_435_460
 TWO_BYTES: Final = 65_535
 
 
-def split_url(url: str) -> tuple[str, str, int]:
-    """Split a listener's URL into scheme, host and port; ValueError says what is wrong with it.
-
-    The error never holds the URL: somebody may have put a password into it.
-    """
-    form = "mqtt://HOST[:PORT], for example mqtt://127.0.0.1:1883 or mqtt://[::]:1883"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(
-            f"this is no URL with a host and a port from 0 to 65535; allowed: {form}"
-        ) from None
-    if not parts.scheme or "://" not in url:
-        raise ValueError(f"the scheme is missing; allowed: {form}")
-    if parts.scheme not in DEFAULT_PORTS:
-        raise ValueError(f"nothing here can listen on {show(parts.scheme)}; allowed: {form}")
-    if not parts.hostname:
-        raise ValueError(f"the host is missing; allowed: {form} (0.0.0.0: every IPv4 address)")
-    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"only a host and a port may stand here; allowed: {form}")
-    return parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port
-
-
-def _wrong_url(url: str) -> str | None:
-    try:
-        split_url(url)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 @define(frozen=True, kw_only=True)
 class Listener:
     """One address that clients connect to."""
 
-    url: str = field(
-        **facts("where to listen: mqtt://HOST[:PORT] (port 0: any free one)", check=_wrong_url)
-    )
+    url: str = field(**facts("where to listen: mqtt://HOST[:PORT] (port 0: any free one)"))
     allow_anonymous: bool | None = setting(
         None, "let clients in that nobody authenticated; default: on loopback only"
     )

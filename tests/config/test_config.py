@@ -182,7 +182,8 @@ def test_each_type_for_each_setting(
         return
     (problem,) = problems_of(content)
     assert problem.path == where
-    assert "; allowed: " in problem.text
+    told = "this version serves" if (field.name, type(value)) == ("url", str) else "; allowed: "
+    assert told in problem.text
 
 
 @pytest.mark.parametrize(
@@ -219,25 +220,11 @@ def test_a_choice_of_numbers_takes_nothing_that_only_equals_one(value: object) -
     assert problem.text.endswith("allowed: 0, 1 or 2")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "127.0.0.1:1883",
-        "localhost",
-        "mqtt:localhost",
-        "mqtt://",
-        "mqtt://:1883",
-        "mqtt://h:65536",
-        "mqtt://h:x",
-        "mqtt://[::1",
-        "mqtt://h/path",
-        "mqtt://h?x=1",
-        "http://h",
-    ],
-)
+@pytest.mark.parametrize("url", ["localhost", "mqtt:h", "mqtt://h:65536", "http://h"])
 def test_urls_that_are_refused(url: str) -> None:
-    (problem,) = problems_of({"listener": [{"url": url}]})
-    assert "allowed: mqtt://HOST[:PORT]" in problem.text
+    (problem,) = problems_of({"listener": [{"url": "mqtt://h"}, {"url": url}]})
+    assert problem.path == ("listener", 1, "url")
+    assert url in problem.text
 
 
 def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:

@@ -1,0 +1,5 @@
+"""`python -m mqtrio`."""
+
+from mqtrio.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""`mqtrio serve`: run a broker until a signal stops it."""
+
+import argparse
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, get_args
+
+import attrs
+import trio
+
+from mqtrio.broker import Broker, open_broker
+from mqtrio.cli import process
+from mqtrio.cli.failure import leaves
+from mqtrio.config import load_config
+from mqtrio.errors import ConfigurationError, MqtrioError
+from mqtrio.log import set_up
+from mqtrio.net.addresses import parse_listener
+from mqtrio.settings import Listener, Log, Settings
+
+log = logging.getLogger("mqtrio")
+
+EPILOG = """\
+examples:
+  mqtrio serve
+        on this machine only, mqtt://127.0.0.1:1883, anonymous clients allowed
+  mqtrio serve --listen mqtt://0.0.0.0:1883 --allow-anonymous
+        for the whole network, without any authentication: for trying things out
+  mqtrio serve --listen mqtt://127.0.0.1:0
+        on any free port; the first lines of the log name it
+  mqtrio serve broker.toml --log-level debug
+        as broker.toml says, with more in the log
+
+a configuration:
+  [[listener]]
+  url = "mqtt://127.0.0.1:1883"
+
+  [limits]
+  maximum_packet_size = "1MiB"
+
+SIGINT (Ctrl-C) or SIGTERM stops the broker: clients are told, what is under way is
+finished, and the exit code is 0. A second signal ends it at once.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the arguments of this command to a parser's subparsers."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "serve",
+        help="run a broker",
+        description="Run a broker until SIGINT or SIGTERM.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG.toml", help="settings (docs/configuration.md)"
+    )
+    parser.add_argument(
+        "--listen",
+        action="append",
+        type=_listener,
+        default=[],
+        metavar="URL",
+        help="listen here instead of where the configuration says; may be given several times",
+    )
+    parser.add_argument(
+        "--allow-anonymous",
+        action="store_true",
+        help="let in clients that nobody authenticates, on every listener",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=get_args(attrs.fields(Log).level.type),
+        help="least severe record that is written to the log, on standard error",
+    )
+    parser.set_defaults(run=run)
+
+
+def _listener(url: str) -> Listener:
+    try:
+        parse_listener(url)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Listener(url=url)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; the exit code is 0 once a signal has stopped the broker."""
+    settings = settings_of(arguments)
+    set_up(settings.log)
+    process.raise_descriptor_limit(settings.limits.connections)
+    trio.run(_serve, settings)
+    return 0
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Read the configuration and lay what the command line says over it."""
+    settings = load_config(arguments.config) if arguments.config else Settings()
+    if arguments.listen:
+        settings = attrs.evolve(settings, listener=tuple(arguments.listen))
+    if arguments.allow_anonymous:
+        every = (attrs.evolve(each, allow_anonymous=True) for each in settings.listener)
+        settings = attrs.evolve(settings, listener=tuple(every))
+    if arguments.log_level:
+        settings = attrs.evolve(settings, log=attrs.evolve(settings.log, level=arguments.log_level))
+    return settings
+
+
+async def _serve(settings: Settings) -> None:
+    """Run a broker until it ends or a signal comes.
+
+    A signal while it starts gives the start up. Later it ends the wait, and leaving the block is
+    what stops a broker in good order.
+    """
+    scope = starting = trio.CancelScope()
+
+    def stop() -> None:
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(process.on_stop_signal, stop)
+        with starting:
+            async with _open(settings) as broker:
+                for url in broker.listeners:
+                    log.info("listening on %s", url)
+                process.freeze()
+                with trio.CancelScope() as scope:
+                    await broker.wait_closed()
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Broker]:
+    """Open a broker; whatever keeps it from starting is an error that a person can mend."""
+    started = False
+    try:
+        async with open_broker(settings=settings) as broker:
+            started = True
+            yield broker
+    except* (MqtrioError, OSError) as group:
+        if started:
+            raise
+        raise ConfigurationError("\n".join(str(error) for error in leaves(group))) from group

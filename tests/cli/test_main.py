@@ -1,0 +1,118 @@
+"""Arguments, exit codes, and what they make of a configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from mqtrio.cli import main, serve
+from mqtrio.cli.entry import COMMANDS, FAILURE, INTERRUPTED, USAGE, make_parser
+from mqtrio.errors import ConfigurationError
+from mqtrio.settings import Limits, Listener, Log, Settings
+from tests.cli.serving import run
+
+
+def settings_of(*arguments: str | Path) -> Settings:
+    return serve.settings_of(make_parser().parse_args(["serve", *map(str, arguments)]))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "broker.toml"
+    path.write_text(
+        '[[listener]]\nurl = "mqtt://127.0.0.1:1"\n[[listener]]\nurl = "mqtt://[::1]:2"\n'
+        '[limits]\nsessions = 5\n[log]\nlevel = "error"\nformat = "json"\n'
+    )
+    return path
+
+
+def test_without_arguments_everything_is_default() -> None:
+    assert settings_of() == settings_of("--allow-anonymous") == Settings()
+
+
+def test_the_configuration_is_taken(config: Path) -> None:
+    assert settings_of(config) == Settings(
+        listener=(Listener(url="mqtt://127.0.0.1:1"), Listener(url="mqtt://[::1]:2")),
+        limits=Limits(sessions=5),
+        log=Log(level="error", format="json"),
+    )
+
+
+def test_the_command_line_goes_first(config: Path) -> None:
+    made = settings_of(config, "--listen", "mqtt://h:3", "--listen", "mqtt://h:4")
+    assert made.listener == (Listener(url="mqtt://h:3"), Listener(url="mqtt://h:4"))
+    assert made.limits == Limits(sessions=5)
+    made = settings_of(config, "--log-level", "debug")
+    assert made.log == Log(level="debug", format="json")
+
+
+def test_anonymous_clients_are_allowed_on_every_listener(config: Path) -> None:
+    assert all(each.allow_anonymous for each in settings_of(config, "--allow-anonymous").listener)
+    made = settings_of("--allow-anonymous", "--listen", "mqtt://0.0.0.0")
+    assert made.listener == (Listener(url="mqtt://0.0.0.0", allow_anonymous=True),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--listen", "127.0.0.1"], "argument --listen: listener '127.0.0.1': no scheme"),
+        (["serve", "--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+        (["serve", "a.toml", "b.toml"], "unrecognized arguments: b.toml"),
+        (["sevre"], "invalid choice: 'sevre'"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == USAGE
+    shown = capsys.readouterr().err
+    for command in COMMANDS:
+        assert command.__name__.rpartition(".")[2] in shown
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (ConfigurationError("first"), USAGE),
+        (ExceptionGroup("", [ExceptionGroup("", [ConfigurationError("first")])]), USAGE),
+        (KeyboardInterrupt(), INTERRUPTED),
+        (RuntimeError("our mistake"), FAILURE),
+    ],
+)
+def test_exit_codes(
+    raised: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(arguments: object) -> int:
+        raise raised
+
+    monkeypatch.setattr(serve, "run", fail)
+    assert main(["serve"]) == code
+    assert capsys.readouterr().err == ("mqtrio: first\n" if code == USAGE else "")
+    assert ("our mistake" in caplog.text) == (code == FAILURE)
+
+
+def test_python_m_mqtrio_is_the_command() -> None:
+    ended = run("--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("mqtrio ")
+    assert "Trio" in ended.stdout
+
+
+def test_help_has_examples_that_are_right() -> None:
+    shown = run("serve", "--help").stdout
+    examples = [
+        line.split()[2:] for line in shown.splitlines() if line.startswith("  mqtrio serve")
+    ]
+    assert len(examples) > 3
+    for arguments in examples:
+        make_parser().parse_args(["serve", *arguments])
