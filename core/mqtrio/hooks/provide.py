@@ -1,0 +1,108 @@
+"""What plugins bring when the broker starts: a failure here is a reason not to start.
+
+Errors are PluginErrors that name the plugin and say what to change.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from mqtrio.errors import PluginError
+from mqtrio.hooks.calls import Call
+from mqtrio.hooks.events import CommandsEvent, LayersEvent, OpenStoreEvent
+from mqtrio.hooks.manager import HookManager
+
+#: What tells a store from something else, before anybody uses it.
+_STORE_METHODS: Final = ("load", "commit", "queued", "retained", "close")
+
+
+async def provide(call: Call, event: object) -> Any:
+    """Call one plugin, await its answer if it is awaitable; raises PluginError if it fails."""
+    try:
+        answer = call(event)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except Exception as error:
+        raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
+    return answer
+
+
+async def open_store(hooks: HookManager) -> Any | None:
+    """The store of the one plugin that opens one; None where none does.
+
+    All plugins are asked. Raises PluginError if a second one opens a store too; what had been opened
+    is closed then.
+    """
+    event = OpenStoreEvent()
+    store: Any | None = None
+    owner = ""
+    try:
+        for call in hooks.open_store:
+            opened = await provide(call, event)
+            if opened is None:
+                continue
+            if not all(hasattr(opened, method) for method in _STORE_METHODS):
+                raise PluginError(
+                    f"plugin {call.plugin!r}: open_store must return a store or None, "
+                    f"not {type(opened).__name__}"
+                )
+            if store is not None:
+                await opened.close()
+                raise PluginError(
+                    f"plugins {owner!r} and {call.plugin!r} both open a store: use one of them"
+                )
+            store, owner = opened, call.plugin
+    except BaseException:
+        if store is not None:
+            await store.close()
+        raise
+    return store
+
+
+async def layers(hooks: HookManager) -> dict[str, Callable[..., Any]]:
+    """The byte layers of all plugins by name; raises PluginError if two bring one name."""
+    event = LayersEvent()
+    found: dict[str, Callable[..., Any]] = {}
+    owners: dict[str, str] = {}
+    for call in hooks.layers:
+        _merge(call, await provide(call, event), found, owners)
+    return found
+
+
+def commands(hooks: HookManager) -> dict[str, Callable[[Sequence[str]], int]]:
+    """The subcommands of all plugins by name; raises PluginError if two bring one name."""
+    event = CommandsEvent()
+    found: dict[str, Callable[..., Any]] = {}
+    owners: dict[str, str] = {}
+    for call in hooks.commands:
+        try:
+            brought = call(event)
+        except Exception as error:
+            raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
+        _merge(call, brought, found, owners)
+    return found
+
+
+def _merge(
+    call: Call, brought: object, found: dict[str, Callable[..., Any]], owners: dict[str, str]
+) -> None:
+    if brought is None:
+        return
+    if not isinstance(brought, Mapping):
+        if inspect.iscoroutine(brought):
+            brought.close()
+        raise PluginError(
+            f"plugin {call.plugin!r}: {call.hook} must return names and functions, "
+            f"not {type(brought).__name__}"
+        )
+    for name, value in brought.items():
+        if not isinstance(name, str) or not callable(value):
+            raise PluginError(
+                f"plugin {call.plugin!r}: {call.hook} must return names and functions"
+            )
+        if name in found:
+            raise PluginError(
+                f"plugins {owners[name]!r} and {call.plugin!r} both bring {name!r} in {call.hook}"
+            )
+        found[name] = value
+        owners[name] = call.plugin
