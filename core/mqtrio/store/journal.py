@@ -98,6 +98,10 @@ class Journal:
         self._guarded = not self.active
         self._closed = False
         self._pause = 0.0
+        self._actions = 0
+        self._actions_ended = trio.Event()
+        self._sealed = trio.Event()  # not set while a commit waits for actions to end
+        self._sealed.set()
         self._filled = trio.Event()
         self._urgent = trio.Event()
         self._stopping = trio.Event()
@@ -136,8 +140,7 @@ class Journal:
     def append_all(self, changes: Sequence[Change], *, size: int, lazy: bool = False) -> Batch:
         """Take all changes of one action: all are committed together, or all are refused.
 
-        An action that is worked on in several turns collects its changes and hands them over at its
-        end. No changes: COMMITTED.
+        An action that takes several turns can't do that: see `begin_action`. No changes: COMMITTED.
         """
         if not changes:
             return COMMITTED
@@ -149,6 +152,25 @@ class Journal:
         batch = self.append(changes[0], size=size, lazy=lazy)
         batch.changes += changes[1:]
         return batch
+
+    async def begin_action(self) -> None:
+        """Keep the open batch open until `end_action`, so that a long action is one commit.
+
+        For what takes several turns, like a message for very many sessions. Waits while a commit
+        waits for others to end theirs, so that the overlapping of many starves no commit. If a
+        failed commit takes the open batch with it, the action has failed: it must not go on.
+        """
+        while not self._sealed.is_set():
+            await self._sealed.wait()
+        if not self._actions:
+            self._actions_ended = trio.Event()
+        self._actions += 1
+
+    def end_action(self) -> None:
+        """The counterpart of `begin_action`; belongs into a `finally`."""
+        self._actions -= 1
+        if not self._actions:
+            self._actions_ended.set()
 
     def on_room(self, callback: Callable[[], object]) -> None:
         """Call back once, when the journal is no longer full (at once if it isn't)."""
@@ -220,6 +242,10 @@ class Journal:
                 await self._urgent.wait()
 
     async def _commit_once(self) -> None:
+        if self._actions:
+            self._sealed = trio.Event()
+            await self._actions_ended.wait()
+            self._sealed.set()
         batch = self._committing = self._seal()
         # Values of topics that are written anew go in front of the new ones.
         changes = [*self._carried.values(), *batch.changes] if self._carried else batch.changes
@@ -367,6 +393,7 @@ class Journal:
         """Fail what the last commit did not reach; refuse everything from now on."""
         self._closed = self._guarded = True
         self.full = False
+        self._sealed.set()
         for batch in (self._committing, self._open):
             if batch is not None and batch.state is BatchState.OPEN:
                 if batch.changes:
