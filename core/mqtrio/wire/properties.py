@@ -7,7 +7,6 @@ from mqtrio.reasons import ReasonCode
 from mqtrio.wire.packets import UserProperties
 from mqtrio.wire.primitives import (
     LARGEST_FOUR_BYTE,
-    LARGEST_TWO_BYTE,
     LARGEST_VARIABLE,
     Reader,
     encode_binary,
@@ -181,9 +180,11 @@ class Properties:
         return None if value is None else value == 1
 
     def text(self, identifier: int) -> str | None:
+        """A UTF-8 string."""
         return self.texts.get(identifier)
 
     def binary(self, identifier: int) -> bytes | None:
+        """Binary data."""
         return self.binaries.get(identifier)
 
 
@@ -288,11 +289,13 @@ class PropertyWriter:
             self._encoded += encode_variable(value)
 
     def text(self, identifier: int, value: str | None) -> None:
+        """A UTF-8 string."""
         if value is not None:
             self._encoded.append(identifier)
             self._encoded += encode_text(value)
 
     def binary(self, identifier: int, value: bytes | None) -> None:
+        """Binary data."""
         if value is not None:
             self._encoded.append(identifier)
             self._encoded += encode_binary(value)
@@ -306,6 +309,7 @@ class PropertyWriter:
 
     @property
     def empty(self) -> bool:
+        """True if nothing was written."""
         return not self._encoded
 
     def finish(self) -> bytes:
@@ -315,8 +319,3 @@ class PropertyWriter:
 
 #: A property length of zero: no properties [MQTT-2.2.2-1].
 NO_PROPERTIES: Final = b"\0"
-
-# A table row without a bound of its own is bounded by its data type.
-for _row in PROPERTIES.values():
-    if _row.kind == _TWO_BYTE:
-        _row.maximum = min(_row.maximum, LARGEST_TWO_BYTE)
