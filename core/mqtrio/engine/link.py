@@ -94,7 +94,8 @@ class LinkConnection(Protocol):
     #: Set by the link: the peer does not take what has been sent; `drained` follows.
     blocked: bool
     #: Unsent bytes while `blocked`: the connection adds what it puts into `out`, the link takes
-    #: off what it sends and begins with the rest of what it could not send.
+    #: off what it sends and begins with the rest of what it could not send. Whoever changes it
+    #: changes `LinkCore.memory` by as much. The link leaves both alone once `closed`.
     queued: int
     #: Bytes sent; only grows. Counted by the link.
     progress: int
@@ -156,14 +157,6 @@ class LinkLimits(Protocol):
         ...
 
 
-class LinkClock(Protocol):
-    """The clock that the network reads."""
-
-    def monotonic(self) -> float:
-        """Seconds from some moment on; never goes back."""
-        ...
-
-
 class Dirty(Protocol):
     """Connections whose `out` is to be flushed."""
 
@@ -178,17 +171,14 @@ class LinkCore(Protocol):
 
     #: Work done in this turn.
     work: int
-    #: Monotonic seconds; set at the beginning of each turn.
-    now: float
+    #: Bytes held for all clients together; contains the `queued` of every open connection.
+    memory: int
+    #: Set by the network: has `flush` called soon, in a turn of its own.
+    kick: Callable[[], None]
 
     @property
     def dirty(self) -> Dirty:
         """Connections whose `out` is to be flushed."""
-        ...
-
-    @property
-    def clock(self) -> LinkClock:
-        """What `now` is set from."""
         ...
 
     @property
@@ -199,6 +189,10 @@ class LinkCore(Protocol):
     @property
     def statistics(self) -> LinkStatistics:
         """Counters."""
+        ...
+
+    def tick(self) -> None:
+        """A turn begins: look at the clock, count work from 0."""
         ...
 
     def flush(self) -> None:

@@ -20,8 +20,11 @@ GONE: Final = 4
 #: Seconds that the outbox of a closed connection may take, and then again the peer's end.
 LINGER: Final = 2.0
 
-#: Received bytes that weigh one unit of a turn's work, as a power of two: with it 256 KiB weigh as
-#: much as 32 packets, which is what copying them costs.
+#: What a send weighs in a turn's work, besides its bytes.
+SEND_WORK: Final = 8
+
+#: Bytes that weigh one unit of a turn's work, as a power of two: with it 256 KiB weigh as much
+#: as 32 packets, which is what copying them costs.
 BYTES_PER_WORK: Final = 9
 
 #: Most bytes of answers by layers (to pings, say) that may wait behind an unsent tail.
@@ -85,6 +88,13 @@ class BaseLink:
             if conn.closed:
                 return False
             data = b""
+
+    def unsent(self, size: int) -> None:
+        """Note that so many bytes were handed out which the peer has not taken."""
+        conn = self.conn
+        if not conn.closed:
+            self.core.memory += size - conn.queued
+            conn.queued = size
 
     def encode(self) -> bytes:
         """Take all out of the outbox, which is not empty, as bytes for the outermost side."""

@@ -73,7 +73,7 @@ class Listener:
         pace = Pace(core.settings.limits.accept_rate, trio.current_time())
         while self.sock.fileno() >= 0:
             await trio.lowlevel.wait_readable(self.sock)
-            core.now = core.clock.monotonic()
+            core.tick()
             pause = self._accept(pace, adopt, full)
             core.flush()
             if pause:

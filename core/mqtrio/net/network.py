@@ -31,13 +31,29 @@ class Network:
         self._accepting = trio.CancelScope()
         self._streams: set[StreamLink] = set()
         self._empty: trio.Event | None = None
+        self._kicked = trio.Event()
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the tasks that serve connections."""
         self._nursery = nursery
         if self.poller is not None:
+            self._core.kick = self.poller.kick
             nursery.start_soon(self.poller.run)
             nursery.start_soon(self.poller.sweep)
+        else:
+            self._core.kick = self._kick
+            nursery.start_soon(self._flush)
+
+    def _kick(self) -> None:
+        self._kicked.set()
+
+    async def _flush(self) -> None:
+        """Stand in for the poller's turns."""
+        while True:
+            await self._kicked.wait()
+            self._kicked = trio.Event()
+            self._core.tick()
+            self._core.flush()
 
     @property
     def listeners(self) -> tuple[BoundAddress, ...]:
@@ -89,7 +105,7 @@ class Network:
         Cancelling ends the connection at once.
         """
         core = self._core
-        core.now = core.clock.monotonic()
+        core.tick()
         try:
             link = StreamLink(core, peer, build(tuple(layers)), stream)
             connection = core.accept(link)

@@ -51,6 +51,7 @@ class Poller:
         self._next: list[tuple[SocketLink, int]] = []
         self._batch: list[tuple[SocketLink, int]] = []
         self._waiting = False
+        self._kicked = False
         # In the order of their deadlines, because all linger equally long.
         self._lingering: dict[SocketLink, float] = {}
         self._lingers = trio.Event()
@@ -68,8 +69,11 @@ class Poller:
             return None
         link.conn = connection
         self.links[link.fd] = link
-        link.watch(READ)
-        link.begin()
+        try:
+            link.watch(READ)
+            link.begin()
+        except Exception as error:  # noqa: BLE001 (the engine judges it)
+            self.core.guard(connection, reraise, error)
         return link
 
     # -- for links
@@ -77,6 +81,14 @@ class Poller:
     def enqueue(self, link: SocketLink) -> None:
         """Let a link's connection go on in the next batch."""
         self._next.append((link, GO_ON))
+        self._ring()
+
+    def kick(self) -> None:
+        """Make a turn soon, though nothing may be ready."""
+        self._kicked = True
+        self._ring()
+
+    def _ring(self) -> None:
         if self._waiting:
             self._waiting = False
             self.readiness.ring()
@@ -99,7 +111,7 @@ class Poller:
         """Serve for ever."""
         budget = self._budget
         while True:
-            if self._batch or self._next:
+            if self._batch or self._next or self._kicked:
                 await trio.lowlevel.checkpoint()
             else:
                 self._waiting = True
@@ -159,13 +171,14 @@ class Poller:
             else:
                 self.readiness.hush(fd)
         self._batch = batch
-        return bool(batch)
+        return bool(batch) or self._kicked
 
     def _turn(self, budget: int) -> int:
         """Serve the batch within a budget, then flush; returns the work that it was."""
         core = self.core
-        core.now = core.clock.monotonic()
+        core.tick()
         self.turns += 1
+        self._kicked = False
         batch = self._batch
         # A thread beside a busy loop starves: whenever the GIL is free for a moment only, it
         # begins to wait anew. While one is at work turns are short and give the GIL up.
@@ -174,7 +187,7 @@ class Poller:
             budget //= 4
         # The engine stops a connection when `work` reaches the whole budget, so that a count which
         # begins just below it gives a share.
-        start = self._budget - max(SMALLEST_SHARE, budget // len(batch))
+        start = self._budget - max(SMALLEST_SHARE, budget // max(1, len(batch)))
         spent = served = 0
         for link, events in batch:
             core.work = start

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.link import LinkCore, PeerFacts
 from mqtrio.net.layers import Layer
-from mqtrio.net.link import BYTES_PER_WORK, CLOSING, GONE, LINGERING, OPEN, PARTING, BaseLink
+from mqtrio.net.link import (
+    BYTES_PER_WORK,
+    CLOSING,
+    GONE,
+    LINGERING,
+    OPEN,
+    PARTING,
+    SEND_WORK,
+    BaseLink,
+)
 from mqtrio.net.readiness import BROKEN, READ, WRITE
 
 if TYPE_CHECKING:
@@ -168,12 +177,12 @@ class SocketLink(BaseLink):
         conn.progress += sent
         core = self.core
         core.statistics.bytes_sent += sent
-        core.work += sent >> BYTES_PER_WORK
+        core.work += SEND_WORK + (sent >> BYTES_PER_WORK)
         if sent < len(data):
             # A view: many subscribers may share what it shows.
             self.tail = memoryview(data)[sent:]
             conn.blocked = True
-            conn.queued = len(data) - sent
+            self.unsent(len(data) - sent)
             self.watch(self.watched | WRITE)
 
     def _writable(self) -> None:
@@ -188,12 +197,13 @@ class SocketLink(BaseLink):
             return
         conn = self.conn
         conn.progress += sent
-        conn.queued -= sent
         core = self.core
         core.statistics.bytes_sent += sent
-        core.work += sent >> BYTES_PER_WORK
+        core.work += SEND_WORK + (sent >> BYTES_PER_WORK)
         if sent < len(tail):
             self.tail = tail[sent:]
+            # `out` may hold more, which stays counted.
+            self.unsent(conn.queued - sent)
             return
         self.tail = None
         if self.said:
@@ -212,7 +222,7 @@ class SocketLink(BaseLink):
     def _drained(self) -> None:
         conn = self.conn
         conn.blocked = False
-        conn.queued = 0
+        self.unsent(0)
         self.watch(self.watched & ~WRITE)
         conn.drained()
 

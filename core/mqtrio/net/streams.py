@@ -102,8 +102,7 @@ class StreamLink(BaseLink):
     def _turn(self, function: Callable[..., object], *args: object) -> None:
         """Let the engine do something, as the poller does it: guarded, and flushed afterwards."""
         core = self.core
-        core.now = core.clock.monotonic()
-        core.work = 0
+        core.tick()
         core.guard(self.conn, function, *args)
         core.flush()
 
@@ -172,11 +171,11 @@ class StreamLink(BaseLink):
             except Exception as error:  # noqa: BLE001 (the engine judges it)
                 self._turn(reraise, error)
         conn.blocked = True
-        conn.queued = len(data)
+        self.unsent(len(data))
         await self._send_all(data)
         if not conn.out and not self.said:
             conn.blocked = False
-            conn.queued = 0
+            self.unsent(0)
             self._turn(conn.drained)
 
     async def _send_all(self, data: bytes) -> None:
@@ -190,7 +189,7 @@ class StreamLink(BaseLink):
                 piece = view[start : start + PIECE]
                 await self._stream.send_all(piece)
                 conn.progress += len(piece)
-                conn.queued -= len(piece)
+                self.unsent(conn.queued - len(piece))
                 self.core.statistics.bytes_sent += len(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._deaf = True
