@@ -51,6 +51,12 @@ class FaultyStore(MemoryStore):
         """End `hang`."""
         self._go.set()
 
+    def heal(self) -> None:
+        """Forget what was to fail, and end `hang`."""
+        self._failures.clear()
+        self._load_failures = 0
+        self._go.set()
+
     async def commit(self, changes: Sequence[Change]) -> None:
         """Delay, hang, fail or commit."""
         attempt = tuple(changes)
