@@ -50,7 +50,7 @@ async def drive(steps: Steps[T]) -> T:
             try:
                 with trio.fail_after(DEADLINE):
                     value = await awaitable
-            except Exception as caught:
+            except Exception as caught:  # noqa: BLE001 - thrown into the generator
                 error = caught
             awaitable = steps.send(value) if error is None else steps.throw(error)
     except StopIteration as stop:

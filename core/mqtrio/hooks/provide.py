@@ -30,8 +30,8 @@ async def provide(call: Call, event: object) -> Any:
 async def open_store(hooks: HookManager) -> Any | None:
     """The store of the one plugin that opens one; None where none does.
 
-    All plugins are asked. Raises PluginError if a second one opens a store too; what had been opened
-    is closed then.
+    All plugins are asked. Raises PluginError if a second one opens a store too; what had been
+    opened is closed then.
     """
     event = OpenStoreEvent()
     store: Any | None = None

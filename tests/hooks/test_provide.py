@@ -1,0 +1,95 @@
+"""What plugins bring when the broker starts, and why it does not start."""
+
+from typing import Any
+
+import pytest
+
+from mqtrio.errors import PluginError
+from mqtrio.hooks import provide
+from mqtrio.hooks.manager import HookManager
+from tests.hooks.driver import plugin_of
+
+
+class Shelf:
+    """Looks like a store; notes that it was closed."""
+
+    load = commit = queued = retained = None
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def plugged(hook: str, *answers: Any) -> HookManager:
+    manager = HookManager()
+    for number, answer in enumerate(answers):
+
+        def method(self: object, event: object, made: Any = answer) -> Any:
+            if isinstance(made, Exception):
+                raise made
+            return made
+
+        manager.add(plugin_of(hook, method), f"p{number}")
+    return manager
+
+
+async def soon(value: Any) -> Any:
+    return value
+
+
+async def test_nobody_opens_a_store() -> None:
+    assert await provide.open_store(HookManager()) is None
+    assert await provide.open_store(plugged("open_store", None)) is None
+
+
+async def test_a_store_may_take_its_time_to_open() -> None:
+    shelf = Shelf()
+    assert await provide.open_store(plugged("open_store", None, soon(shelf))) is shelf
+
+
+async def test_two_stores_are_one_too_many_and_both_are_closed() -> None:
+    first, second = Shelf(), Shelf()
+    with pytest.raises(PluginError, match="plugins 'p0' and 'p1' both open a store"):
+        await provide.open_store(plugged("open_store", first, second))
+    assert first.closed
+    assert second.closed
+
+
+async def test_a_store_is_closed_if_the_next_plugin_fails() -> None:
+    shelf = Shelf()
+    with pytest.raises(PluginError, match="plugin 'p1': open_store failed: LookupError"):
+        await provide.open_store(plugged("open_store", shelf, LookupError()))
+    assert shelf.closed
+
+
+async def test_what_is_no_store_is_refused() -> None:
+    with pytest.raises(PluginError, match="plugin 'p0': open_store must return a store or None"):
+        await provide.open_store(plugged("open_store", "sqlite"))
+
+
+async def test_layers_are_put_together() -> None:
+    manager = plugged("layers", {"tls": Shelf}, soon({"websocket": Shelf}), None)
+    assert await provide.layers(manager) == {"tls": Shelf, "websocket": Shelf}
+
+
+async def test_a_layer_has_one_maker() -> None:
+    with pytest.raises(PluginError, match="plugins 'p0' and 'p1' both bring 'tls' in layers"):
+        await provide.layers(plugged("layers", {"tls": Shelf}, {"tls": Shelf}))
+
+
+@pytest.mark.parametrize("nonsense", ["tls", {"tls": None}, {1: Shelf}, LookupError()])
+async def test_layers_that_are_none_are_refused(nonsense: Any) -> None:
+    with pytest.raises(PluginError, match="plugin 'p0': layers"):
+        await provide.layers(plugged("layers", nonsense))
+
+
+def test_commands_are_put_together() -> None:
+    assert provide.commands(plugged("commands", {"passwd": len}, None)) == {"passwd": len}
+
+
+def test_commands_that_are_none_are_refused() -> None:
+    for nonsense in ("passwd", {"passwd": 1}, LookupError(), soon({})):
+        with pytest.raises(PluginError, match="plugin 'p0': commands"):
+            provide.commands(plugged("commands", nonsense))
