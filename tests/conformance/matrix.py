@@ -101,10 +101,10 @@ class Run:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         version = version_of(item.path)
-        name = f"{item.path.stem}::{getattr(item, 'originalname', item.name)}"
+        name, _, case = f"{item.path.stem}::{item.name}".partition("[")
         for mark in item.iter_markers("rule") if version else ():
             for rule_id in mark.args:
-                self._note(version, rule_id, name, report, call)
+                self._note(version, rule_id, name, case.removesuffix("]"), report, call)
         return report
 
     def _note(
@@ -112,12 +112,15 @@ class Run:
         version: int,
         rule_id: str,
         name: str,
+        case: str,
         report: pytest.TestReport,
         call: pytest.CallInfo[None],
     ) -> None:
         tests = self._tests.setdefault((version, rule_id), {})
         if report.failed:
-            tests[name] = (FAILED, _reason(call))
+            reason = f"{case}: {_reason(call)}" if case else _reason(call)
+            before = tests.get(name, (PASSED, ""))
+            tests[name] = (FAILED, f"{before[1]}; {reason}" if before[0] == FAILED else reason)
         elif report.skipped:
             tests.setdefault(name, (NOT_RUN, _reason(call)))
         elif report.when == "call" and tests.get(name, (PASSED,))[0] != FAILED:

@@ -1,9 +1,13 @@
 """Scripts that many tests play: bytes that end a connection, messages for a client that is away."""
 
-from typing import Any
+from typing import Any, Final
 
 from mqtrio.wire.packets import Packet
+from tests.conformance import raw
 from tests.conformance.peer import Peer, Peers
+
+#: A mistake that no server overlooks: PUBLISH at QoS 3.
+MALFORMED: Final = raw.publish(b"a", b"x", 2, 1, first_byte=0x36)
 
 
 async def refused(peers: Peers, *sent: Packet | bytes, codes: tuple[int, ...] = (0x81,)) -> None:

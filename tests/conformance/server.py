@@ -30,6 +30,7 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
             maximum_expiry_interval=2, maximum_keep_alive=2, maximum_qos=1, retain_available=False
         ),
     },
+    "no-aliases": {"limits": Limits(topic_alias_maximum=0)},
     "limited-qos-0": {"session": SessionRules(maximum_qos=0)},
 }
 

@@ -141,16 +141,17 @@ async def test_packet_identifier_0(peer: Peers, packet: bytes) -> None:
 @rule("MQTT-2.2.2-1")
 async def test_an_empty_property_list_is_written(peer: Peers) -> None:
     name = topic()
-    async with peer() as p:
+    async with peer() as p, peer() as q:
+        await q.connect()
         await p.connect()
         await p.send(Subscribe(7, (SubscriptionRequest(name, 1),)))
         suback = await p.expect(SubAck)
         if suback.reason_string is None and not suback.user_properties:
             assert p.last_frame == b"\x90\x04\x00\x07\x00\x01"
-        await p.publish(name, b"x", 0)
+        await q.publish(name, b"x", 0)
         await p.message()
         assert p.last_frame == raw.frame(0x30, raw.text(name), b"\x00", b"x")
-        await p.publish(name, b"x", 1, packet_id=9)
+        await q.publish(name, b"x", 1)
         got = await p.message()
         assert p.last_frame == raw.frame(
             0x32, raw.text(name), raw.uint16(got.packet_id), b"\x00", b"x"

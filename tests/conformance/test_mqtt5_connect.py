@@ -28,7 +28,7 @@ from mqtrio.wire.packets import (
 from tests.conformance import raw
 from tests.conformance.peer import Peer, Peers, topic, unique
 from tests.conformance.rules import needs, rule
-from tests.conformance.scripts import connect_refused
+from tests.conformance.scripts import MALFORMED, connect_refused
 from tests.conformance.timed import timed
 
 # -- what comes first ------
@@ -455,8 +455,9 @@ async def test_silent_client_is_cut_off(peer: Peers) -> None:
         if p.connack is not None and p.connack.server_keep_alive is not None:
             pytest.skip("the broker imposes a keep alive of its own")
         started = trio.current_time()
+        p.patience = 15  # the standard sets no limit to how late a server may notice
         await p.expect_closed(0x8D)
-        assert 2.9 <= trio.current_time() - started <= 4.6
+        assert 2.9 <= trio.current_time() - started <= (4.6 if peer.strict else 15)
         await watcher.message(topic=name, payload=b"silent")
 
 
@@ -548,15 +549,14 @@ async def test_packets_pipelined_behind_connect(peer: Peers) -> None:
     "packet",
     [
         Connect(client_id="x"),
-        b"\xc1\x00",
+        MALFORMED,
         raw.publish(b"", b""),
         raw.publish(b"a/#", b""),
         raw.subscribe(1, []),
-        raw.frame(0x40, raw.uint16(1), b"\x42"),
         b"\xf0\x00",
         raw.publish(b"a", property_list=raw.properties(b"\x23\xff\xff")),
     ],
-    ids=["CONNECT", "flags", "topic", "wildcard", "empty", "reason code", "AUTH", "alias"],
+    ids=["CONNECT", "malformed", "topic", "wildcard", "empty", "AUTH", "alias"],
 )
 async def test_reason_codes_of_disconnect(peer: Peers, packet: Connect | bytes) -> None:
     async with peer() as p:
@@ -575,7 +575,7 @@ async def test_nothing_follows_disconnect(peer: Peers) -> None:
         await p.connect()
         await p.subscribe(name, 1)
         await p.send(
-            b"\xc1\x00",  # the mistake
+            MALFORMED,
             PingReq(),
             Subscribe(9, (SubscriptionRequest(name),)),
             Publish(name, b"x", 1, packet_id=8),

@@ -14,7 +14,7 @@ from mqtrio.wire.packets import (
 )
 from tests.conformance.peer import Peers, topic
 from tests.conformance.rules import needs, rule
-from tests.conformance.scripts import away, back
+from tests.conformance.scripts import MALFORMED, away, back
 from tests.conformance.timed import timed
 
 NEVER = 0xFFFFFFFF
@@ -150,7 +150,7 @@ async def test_no_session_expiry_interval_from_the_server(peer: Peers) -> None:
         goodbye = await old.expect_closed(0x8E)
         if goodbye is not None:
             assert goodbye.session_expiry_interval is None
-        await new.send(b"\xc1\x00")
+        await new.send(MALFORMED)
         goodbye = await new.expect_closed(0x81)
         if goodbye is not None:
             assert goodbye.session_expiry_interval is None

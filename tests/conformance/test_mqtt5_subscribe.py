@@ -120,9 +120,13 @@ async def test_the_same_filter_again_replaces_the_subscription(peer: Peers) -> N
         await q.connect()
         for qos, retain_as_published, identifier in ((2, False, 1), (0, True, 2), (1, False, 0)):
             await p.subscribe(
-                name, qos, identifier=identifier, retain_as_published=retain_as_published
+                name,
+                qos,
+                identifier=identifier,
+                retain_as_published=retain_as_published,
+                retain_handling=2,
             )
-            await q.publish(name, b"", 2, retain=True)
+            await q.publish(name, b"x", 2, retain=True)
             got = await p.message(qos=qos, retain=retain_as_published)
             assert _identifiers(got) == ((identifier,) if identifier else ())
             await p.nothing(after=q)
@@ -268,7 +272,7 @@ async def _copies(p: Peer, q: Peer, name: str, qos: int) -> list[Publish]:
     await p.subscribe(marker)
     await q.publish(name, b"x", qos)
     await q.publish(marker, b"end", 0)
-    copies = []
+    copies: list[Publish] = []
     while True:
         got = await p.message()
         if got.topic == marker:

@@ -7,7 +7,7 @@ from mqtrio.wire.packets import PublishProperties, Will
 from tests.conformance import raw
 from tests.conformance.peer import Peer, Peers, topic, unique
 from tests.conformance.rules import needs, rule
-from tests.conformance.scripts import connect_refused
+from tests.conformance.scripts import MALFORMED, connect_refused
 from tests.conformance.timed import timed
 
 
@@ -263,10 +263,9 @@ async def test_disconnect_that_still_publishes_the_will(peer: Peers, reason_code
 
 
 ERRORS = {
-    "malformed": b"\xc1\x00",
+    "malformed": MALFORMED,
     "protocol error": raw.connect(raw.text("x")),
     "topic": raw.publish(b"a/#"),
-    "malformed DISCONNECT": b"\xe1\x00",
     "DISCONNECT with a bad reason code": b"\xe0\x01\x01",
 }
 
