@@ -1,0 +1,106 @@
+"""mqtrio: a plugin-extensible MQTT broker framework on Trio.
+
+    async with mqtrio.open_broker("mqtt://127.0.0.1:1883") as broker:
+        await broker.publish("greeting", "hello", retain=True)
+
+Names are loaded when they are first used, so that `mqtrio.wire` alone needs neither Trio nor the
+broker.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mqtrio.broker import Broker as Broker
+    from mqtrio.broker import BrokerStatistics as BrokerStatistics
+    from mqtrio.broker import ClientInfo as ClientInfo
+    from mqtrio.broker import PublishResult as PublishResult
+    from mqtrio.broker import SessionInfo as SessionInfo
+    from mqtrio.broker import open_broker as open_broker
+    from mqtrio.broker import serve_broker as serve_broker
+    from mqtrio.client import ReceivedMessage as ReceivedMessage
+    from mqtrio.client import Subscriber as Subscriber
+    from mqtrio.errors import BrokerStopped as BrokerStopped
+    from mqtrio.errors import ConfigurationError as ConfigurationError
+    from mqtrio.errors import MqtrioError as MqtrioError
+    from mqtrio.errors import PluginError as PluginError
+    from mqtrio.errors import ProtocolError as ProtocolError
+    from mqtrio.errors import RefusedError as RefusedError
+    from mqtrio.errors import StoreError as StoreError
+    from mqtrio.hooks.answers import Allow as Allow
+    from mqtrio.hooks.answers import Challenge as Challenge
+    from mqtrio.hooks.answers import ClientLimits as ClientLimits
+    from mqtrio.hooks.answers import Close as Close
+    from mqtrio.hooks.answers import ConnectionProperties as ConnectionProperties
+    from mqtrio.hooks.answers import Deny as Deny
+    from mqtrio.hooks.answers import Drop as Drop
+    from mqtrio.hooks.answers import Permissions as Permissions
+    from mqtrio.hooks.answers import Reject as Reject
+    from mqtrio.hooks.answers import Throttle as Throttle
+    from mqtrio.hooks.client import ClientFacts as ClientFacts
+    from mqtrio.hooks.client import ConnectionSlot as ConnectionSlot
+    from mqtrio.hooks.client import MessageSlot as MessageSlot
+    from mqtrio.hooks.events import AcceptEvent as AcceptEvent
+    from mqtrio.hooks.events import AcknowledgedEvent as AcknowledgedEvent
+    from mqtrio.hooks.events import AdmitEvent as AdmitEvent
+    from mqtrio.hooks.events import AuthenticateEvent as AuthenticateEvent
+    from mqtrio.hooks.events import ChangedMessage as ChangedMessage
+    from mqtrio.hooks.events import ClientConnectedEvent as ClientConnectedEvent
+    from mqtrio.hooks.events import ClientDisconnectedEvent as ClientDisconnectedEvent
+    from mqtrio.hooks.events import ConnectionRefusedEvent as ConnectionRefusedEvent
+    from mqtrio.hooks.events import DeliveredEvent as DeliveredEvent
+    from mqtrio.hooks.events import DeliveryEvent as DeliveryEvent
+    from mqtrio.hooks.events import DroppedEvent as DroppedEvent
+    from mqtrio.hooks.events import PluginFailedEvent as PluginFailedEvent
+    from mqtrio.hooks.events import PublishedEvent as PublishedEvent
+    from mqtrio.hooks.events import PublishEvent as PublishEvent
+    from mqtrio.hooks.events import RetainedChangedEvent as RetainedChangedEvent
+    from mqtrio.hooks.events import SessionEndedEvent as SessionEndedEvent
+    from mqtrio.hooks.events import SessionOpenedEvent as SessionOpenedEvent
+    from mqtrio.hooks.events import SubscribedEvent as SubscribedEvent
+    from mqtrio.hooks.events import SubscribeEvent as SubscribeEvent
+    from mqtrio.hooks.events import UnsubscribedEvent as UnsubscribedEvent
+    from mqtrio.hooks.plugin import Plugin as Plugin
+    from mqtrio.hooks.specs import hookimpl as hookimpl
+    from mqtrio.reasons import ReasonCode as ReasonCode
+    from mqtrio.settings import Limits as Limits
+    from mqtrio.settings import Listener as Listener
+    from mqtrio.settings import Log as Log
+    from mqtrio.settings import SessionRules as SessionRules
+    from mqtrio.settings import Settings as Settings
+
+__version__ = "0.1.0"
+
+# Module -> the public names that it has.
+_PUBLIC = {
+    "broker": "Broker BrokerStatistics ClientInfo PublishResult SessionInfo open_broker serve_broker",
+    "client": "ReceivedMessage Subscriber",
+    "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
+    "StoreError",
+    "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop Permissions "
+    "Reject Throttle",
+    "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
+    "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
+    "ClientConnectedEvent ClientDisconnectedEvent ConnectionRefusedEvent DeliveredEvent "
+    "DeliveryEvent DroppedEvent PluginFailedEvent PublishedEvent PublishEvent "
+    "RetainedChangedEvent SessionEndedEvent SessionOpenedEvent SubscribedEvent SubscribeEvent "
+    "UnsubscribedEvent",
+    "hooks.plugin": "Plugin",
+    "hooks.specs": "hookimpl",
+    "reasons": "ReasonCode",
+    "settings": "Limits Listener Log SessionRules Settings",
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - the table above, for `from mqtrio import *`
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mqtrio' has no attribute {name!r}")
+    return getattr(import_module(f"mqtrio.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Delivery, Session
-from mqtrio.store.journal import COMMITTED
+from mqtrio.store.batch import COMMITTED
 from mqtrio.wire.encoder import acknowledgement
 from mqtrio.wire.packets import PubAck, PubComp, PubRec, PubRel
 
@@ -80,8 +80,8 @@ def _finish(
 ) -> None:
     core = connection.core
     del session.inflight[delivery.packet_id]
-    core.settle(session, delivery)
+    core.deliveries.settle(session, delivery)
     if core.hooks.acknowledged:
-        core.observe_acknowledged(session, delivery, reason_code)
+        core.observers.acknowledged(session, delivery, reason_code)
     if session.queue or session.replays:
-        core.pump(session)
+        core.deliveries.pump(session)

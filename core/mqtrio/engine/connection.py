@@ -4,24 +4,30 @@ A connection knows no socket: a link (engine/link.py) brings bytes and takes the
 here is synchronous; what must be awaited is a step of a generator (engine/steps.py).
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine.link import Link, PeerFacts
-from mqtrio.engine.steps import Steps, StepRunner
+from mqtrio.engine.steps import StepRunner, Steps
+from mqtrio.engine.timers import Timer
 from mqtrio.errors import ProtocolError
+from mqtrio.hooks.answers import ClientLimits, Permissions
+from mqtrio.hooks.client import ClientFacts
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.message import Message
 from mqtrio.state.session import WIRE_3, Delivery, Session
-from mqtrio.store.journal import COMMITTED, Batch, BatchState
+from mqtrio.store.batch import COMMITTED, Batch, BatchState
 from mqtrio.wire.decoder import Decoder
 from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
 from mqtrio.wire.packets import MQTT_5, Connect, Disconnect, Packet
 
 if TYPE_CHECKING:
+    from mqtrio.engine.connect import Exchange
     from mqtrio.engine.core import Core
+    from mqtrio.engine.wills import PendingWill
 
 # Why a connection does not go on with its input: bits of `hold`.
 HOOK: Final = 1  # a hook thinks
@@ -40,7 +46,17 @@ TAKE: Final = 256
 
 PACKET_IDS: Final = tuple(number.to_bytes(2, "big") for number in range(65536))
 
+#: Topics whose permission a connection remembers.
+REMEMBERED: Final = 1000
+
+#: The largest packet that the standard knows, in bytes (2.1.4).
+LARGEST: Final = 268_435_460
+
 PUBREL: Final = 6
+PUBACK_BYTE: Final = 0x40
+
+#: Told whether what was promised has been stored.
+Settled = Callable[[bool], None]
 
 Handler = Callable[["Connection", Any], None]
 
@@ -52,6 +68,8 @@ class Connection:
         "core",
         "link",
         "peer",
+        "client",
+        "timer",
         "decoder",
         "packets",
         "at",
@@ -68,6 +86,7 @@ class Connection:
         "progress",
         "watched",
         "owed",
+        "owed_pubacks",
         # who it is
         "connect",
         "version5",
@@ -83,11 +102,11 @@ class Connection:
         "limits",
         "credentials_expire_at",
         "authentication",
-        "plain",
         "announced",
-        "clean_disconnect",
+        "asked",
+        "receive_maximum",
+        "said_goodbye",
         "maximum_qos",
-        "scratch",
         "remembered",
         # MQTT 5
         "incoming_aliases",
@@ -103,13 +122,17 @@ class Connection:
         self.core = core
         self.link = link
         self.peer: PeerFacts = link.peer
+        self.client = ClientFacts(
+            address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
+        )
+        self.timer: Timer | None = None
         self.decoder = Decoder(core.limits.connect_packet_size, core.topics)
         self.packets: list[Packet] = []
         self.at = 0
         self.hold = 0
         self.ended = False
         self.closed = False
-        self.handlers: dict[type, Handler] = core.handlers.before_connect
+        self.handlers: dict[type, Handler] = core.handlers.BEFORE_CONNECT
         self.steps: StepRunner | None = None
 
         self.out: list[bytes] = []
@@ -118,7 +141,8 @@ class Connection:
         self.slow = False
         self.progress = 0
         self.watched = 0
-        self.owed: deque[tuple[Batch, bytes, bytes | None]] | None = None
+        self.owed: deque[tuple[Batch, bytes, bytes | None, Settled | None]] | None = None
+        self.owed_pubacks = 0
 
         self.connect: Connect | None = None
         self.version5 = False
@@ -126,29 +150,30 @@ class Connection:
         self.username: str | None = None
         self.session: Session | None = None
         self.arrival = 0
-        self.will: Any = None
+        self.will: PendingWill | None = None
         self.keep_alive = 0.0
         self.last_seen = core.now
         self.deadline = core.now + core.limits.connect_timeout
-        self.permissions: Any = None
-        self.limits: Any = None
+        self.permissions: Permissions | None = None
+        self.limits: ClientLimits | None = None
         self.credentials_expire_at = -1.0
-        self.authentication: Any = None
-        self.plain = True
+        self.authentication: Exchange | None = None
         self.announced = False
-        self.clean_disconnect = False
-        self.maximum_qos = 2
-        self.scratch: dict[str, Any] | None = None
+        self.asked = True
+        self.receive_maximum = 0
+        self.said_goodbye = False
+        self.maximum_qos: int = core.settings.session.maximum_qos
         self.remembered: set[str] | None = None
 
         self.incoming_aliases: IncomingAliases | None = None
         self.outgoing_aliases: OutgoingAliases | None = None
-        self.maximum_packet_size = 0
+        self.maximum_packet_size = LARGEST
         self.problem_information = True
 
         self.stalls = 0
         self.stalled: list[Any] | None = None
         core.connections.add(self)
+        self.watch(self.deadline)
 
     # -- input
 
@@ -205,7 +230,7 @@ class Connection:
     def proceed(self) -> None:
         """Its turn has come again: go on where it stopped."""
         if self.session is not None and self.session.replays:
-            self.core.replay(self.session)
+            self.core.deliveries.replay(self.session)
         self.unhold(BUDGET)
 
     def unhold(self, bit: int) -> None:
@@ -217,8 +242,11 @@ class Connection:
             return
         self.last_seen = self.core.now
         self.core.guard(self, self.run)
-        if not self.hold and not self.closed:
+        if self._listening():
             self.link.resume()
+
+    def _listening(self) -> bool:
+        return not self.hold and not self.closed
 
     def wake(self, bit: int) -> None:
         """Like `unhold`, but in this connection's own turn, never inside of another's."""
@@ -245,55 +273,76 @@ class Connection:
             self.core.dirty.append(self)
         out.append(data)
         if self.blocked:
-            self.queued += len(data)
+            self._account(len(data))
             if self.queued > self.core.limits.outbox_hard:
                 self.hold |= OUTBOX
 
-    def reply(self, data: bytes, batch: Batch, failed: bytes | None = None) -> None:
+    def reply(
+        self,
+        data: bytes,
+        batch: Batch,
+        failed: bytes | None = None,
+        settled: "Settled | None" = None,
+    ) -> None:
         """Answer in MQTT's order, once what the answer promises is stored.
 
-        `failed` goes out instead when it could not be stored; without it the connection is closed.
+        `failed` goes out instead when it could not be stored; without it, or in MQTT 3, the
+        connection is closed. `settled` is told which of both has happened.
         """
         owed = self.owed
         if not owed and batch.state is BatchState.DONE:
             self.write(data)
+            if settled is not None:
+                settled(True)
             return
         if owed is None:
             owed = self.owed = deque()
-        owed.append((batch, data, failed))
+        owed.append((batch, data, failed, settled))
+        if data[0] == PUBACK_BYTE:
+            self.owed_pubacks += 1
         if batch.state is BatchState.OPEN:
             batch.waiters[self] = None
-        else:
+        elif len(owed) == 1:
             self.released(batch)
 
     def released(self, batch: Batch) -> None:
         """A batch has been committed, or has failed: pay what is owed, in order."""
         owed = self.owed
         while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
-            settled, data, failed = owed.popleft()
-            if settled.state is BatchState.DONE:
+            done, data, failed, settled = owed.popleft()
+            if data[0] == PUBACK_BYTE:
+                self.owed_pubacks -= 1
+            if done.state is BatchState.DONE:
                 self.write(data)
-            elif failed is not None and self.version5:
+                if settled is not None:
+                    settled(True)
+                continue
+            if settled is not None:
+                settled(False)
+            if failed is not None and self.version5:
                 self.write(failed)
             else:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
-                return
 
     def send(self, packet: Packet) -> bool:
         """Encode and write a packet within the client's maximum packet size; False if it can't be."""
         version = self.decoder.version or MQTT_5
-        data = encode_within(packet, version, self.maximum_packet_size or 0)
+        data = encode_within(packet, version, self.maximum_packet_size)
         if data is None:
             return False
         self.write(data)
         return True
+
+    def _account(self, size: int) -> None:
+        self.queued += size
+        self.core.memory += size
 
     def room(self, size: int) -> bool:
         """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5]."""
         limits = self.core.limits
         if self.queued + size > limits.outbox_hard or self.closed:
             return False
-        self.queued += size
+        self._account(size)
         if self.queued > limits.outbox_soft and not self.slow:
             self.core.pressure.congested[self] = None
         return True
@@ -323,7 +372,10 @@ class Connection:
             return False
         head, tail = frame
         packet_id = session.open_flight(delivery)
-        delivery.sent = True
+        if not delivery.sent:
+            delivery.sent = True
+            if session.stored:
+                self.core.recorder.sent(session, delivery)
         out = self.out
         if not out:
             self.core.dirty.append(self)
@@ -336,7 +388,7 @@ class Connection:
         session = self.session
         assert session is not None
         aliases = self.outgoing_aliases
-        if aliases is not None and message.topic:
+        if aliases is not None:
             alias, first = aliases.use(message.topic)
             if alias:
                 remaining = -1
@@ -354,7 +406,11 @@ class Connection:
                     dup,
                     remaining,
                 )
-                return frame if self._fits(frame, qos) else None
+                if self._fits(frame, qos):
+                    return frame
+                if first:
+                    aliases.forget(message.topic)
+                return None
         frame = message.parts(self.version5, qos, retain, identifiers, self.core.now)
         if not self._fits(frame, qos):
             return None
@@ -364,8 +420,8 @@ class Connection:
         return frame
 
     def _fits(self, frame: tuple[bytes, bytes], qos: int) -> bool:
-        limit = self.maximum_packet_size
-        return not limit or len(frame[0]) + len(frame[1]) + (2 if qos else 0) <= limit
+        size = len(frame[0]) + len(frame[1]) + (2 if qos else 0)
+        return size <= self.maximum_packet_size
 
     def release(self, packet_id: int) -> None:
         """Write PUBREL."""
@@ -373,22 +429,113 @@ class Connection:
 
     def drained(self) -> None:
         """The link has sent everything: what waited for it may go on."""
-        self.queued = 0
         session = self.session
         if session is not None and not self.closed:
-            self.core.pump(session)
-        self.core.pressure.relieved(self)
+            self.core.deliveries.pump(session)
+        if self.stalled is not None or self.slow:
+            self.core.pressure.relieved(self)
         if self.hold & OUTBOX:
             self.wake(OUTBOX)
+
+    # -- pressure
+
+    def again(self) -> None:
+        """Have a turn of its own soon."""
+        self.link.again()
+
+    def stall(self) -> None:
+        """Publish no more for now: a subscriber is behind."""
+        self.hold |= STALL
+
+    def unstall(self) -> None:
+        """The subscribers have caught up, or are given up."""
+        self.wake(STALL)
+
+    def throttle(self, seconds: float) -> None:
+        """A plugin wants nothing more to be read for so long."""
+        self.hold |= THROTTLE
+        timers = self.core.timers
+        timers.call_at(self.core.now + seconds, lambda now: self.wake(THROTTLE))
+
+    def await_room(self) -> None:
+        """The store is behind: read no more until it has caught up."""
+        if not self.hold & JOURNAL:
+            self.hold |= JOURNAL
+            self.core.recorder.journal.on_room(lambda: self.wake(JOURNAL))
+
+    # -- what it may
+
+    @property
+    def subscription_limit(self) -> int:
+        """Subscriptions that its session may hold."""
+        own = self.limits.subscriptions if self.limits is not None else None
+        return self.core.limits.subscriptions_per_session if own is None else own
+
+    def remembers(self, topic: str) -> bool:
+        """Whether publishing to `topic` was allowed once and for all."""
+        remembered = self.remembered
+        return remembered is not None and topic in remembered
+
+    def remember(self, topic: str) -> None:
+        """Publishing to `topic` need not be asked about again."""
+        if self.remembered is None or len(self.remembered) >= REMEMBERED:
+            self.remembered = set()
+        self.remembered.add(topic)
+
+    def ask_again(self) -> None:
+        """Plugins or permissions have changed: nothing is remembered."""
+        self.remembered = None
+        self.asked = not self.core.hooks.publish_is_plain or self.permissions is not None
+
+    def forget_will(self) -> None:
+        """The will is not to be published [MQTT-3.14.4-3]."""
+        if self.will is not None:
+            self.core.recorder.will_gone(self.client_id)
+            self.will = None
+
+    # -- time
+
+    def watch(self, due: float) -> None:
+        """Look at the deadlines again at `due`, or earlier if that was arranged already."""
+        if self.timer is not None:
+            if self.timer.function is not None and self.timer.when <= due:
+                return
+            self.core.timers.cancel(self.timer)
+        self.timer = self.core.timers.call_at(due, self._check)
+
+    def _check(self, now: float) -> None:
+        if self.closed:
+            return
+        if not self.announced:
+            if now < self.deadline:
+                self.watch(self.deadline)
+            elif self.connect is None:
+                self.close(ReasonCode.UNSPECIFIED_ERROR, "no CONNECT in time", say=False)
+            else:
+                self.core.refuse(self, ReasonCode.NOT_AUTHORIZED, "authentication took too long")
+            return
+        due = math.inf
+        if self.keep_alive:
+            if self.hold:
+                self.last_seen = now  # it may have spoken: we did not listen
+            due = self.last_seen + 1.5 * self.keep_alive
+            if due <= now:  # [MQTT-3.1.2-22]
+                self.close(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
+                return
+        if self.credentials_expire_at >= 0:
+            if self.credentials_expire_at <= now:
+                self.close(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
+                return
+            due = min(due, self.credentials_expire_at)
+        if due < math.inf:
+            self.watch(due)
 
     # -- the end
 
     def disconnect(self, reason_code: int, why: str, server_reference: str | None = None) -> None:
         """Say DISCONNECT where the version has it, then close."""
         if not self.closed and self.announced and self.version5:
-            self.send(
-                Disconnect(reason_code, reason_string=why, server_reference=server_reference)
-            )
+            self.send(Disconnect(reason_code, reason_string=why, server_reference=server_reference))
         self.close(reason_code, why, say=False)
 
     def close(self, reason_code: int, why: str, *, say: bool = True) -> None:
@@ -403,10 +550,16 @@ class Connection:
         self.closed = True
         self.packets = []
         self.at = 0
+        if self.timer is not None:
+            self.core.timers.cancel(self.timer)
         if self.steps is not None:
             self.steps.cancel()
         self.core.connection_closed(self, reason_code, why)
         self.link.close()
+
+    def lost(self) -> None:
+        """The link is gone without a word."""
+        self.close(ReasonCode.UNSPECIFIED_ERROR, "connection lost", say=False)
 
     def fail(self, error: ProtocolError) -> None:
         """The peer broke the standard: tell it, in the form its version has, and close."""

@@ -2,36 +2,41 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from mqtrio.clock import Clock
 from mqtrio.engine import handlers
+from mqtrio.engine.connection import STOPPING, Connection
 from mqtrio.engine.delivery import Deliveries
-from mqtrio.engine.link import Link
+from mqtrio.engine.link import Link, PeerFacts
 from mqtrio.engine.observe import Observers
 from mqtrio.engine.pressure import Pressure
 from mqtrio.engine.recorder import Recorder
 from mqtrio.engine.router import Router
 from mqtrio.engine.sessions import Sessions
 from mqtrio.engine.statistics import Statistics
+from mqtrio.engine.subscribe import Subscriptions
 from mqtrio.engine.timers import Timers
 from mqtrio.engine.wills import Wills
 from mqtrio.errors import ProtocolError
+from mqtrio.hooks import combine
+from mqtrio.hooks.answers import Deny
+from mqtrio.hooks.events import AcceptEvent
 from mqtrio.hooks.manager import HookManager
-from mqtrio.reasons import CONNECT_RETURN_CODES, ReasonCode
+from mqtrio.reasons import ALLOWED, CONNECT_RETURN_CODES, ReasonCode
 from mqtrio.settings import Settings
 from mqtrio.state.message import Message
 from mqtrio.state.retained import RetainedMessages
+from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.store.journal import Journal
 from mqtrio.wire.decoder import TopicCache
-from mqtrio.wire.packets import MQTT_5, ConnAck, Disconnect
-
-if TYPE_CHECKING:
-    from mqtrio.engine.connection import Connection
+from mqtrio.wire.packets import MQTT_5, ConnAck
 
 log = logging.getLogger("mqtrio.engine")
+
+CONNACK: Final = 2
 
 #: Outboxes written in one go; a longer list goes on in the next turns, behind fresh ones.
 FLUSH: Final = 500
@@ -78,9 +83,16 @@ class Core:
         self.pressure = Pressure(self)
         self.deliveries = Deliveries(self)
         self.observers = Observers(self)
+        self.subscriptions = Subscriptions(self)
         self.nursery: trio.Nursery | None = None
+        #: Listener URL -> whether clients that nobody authenticated are let in there; where nothing
+        #: is said, those of this machine are, unless a plugin authenticates.
+        self.anonymous: dict[str, bool] = {}
+        #: Set by the network: has `flush` called soon, in a turn of its own.
         self.kick: Callable[[], None] = _nothing
         self._flushing = False
+        self._waiting = 0
+        self._idle = trio.Event()
 
     # -- turns
 
@@ -95,8 +107,7 @@ class Core:
         try:
             function(*arguments)
         except Exception as error:
-            self.statistics.crashes += 1
-            log.exception("unexpected error: %r", error)
+            self.crashed(error)
         finally:
             self.flush()
 
@@ -137,34 +148,64 @@ class Core:
         """Start a task that ends with the broker; False if the broker takes no more."""
         if self.nursery is None or self.stopping:
             return False
-        self.nursery.start_soon(function, *arguments)
+        self._waiting += 1
+        self.nursery.start_soon(self._task, function, *arguments)
         return True
+
+    async def _task(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        try:
+            await function(*arguments)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._idle.set()
 
     # -- blame
 
-    def guard(self, connection: "Connection", function: Callable[..., None], *arguments: Any) -> None:
+    def guard(self, connection: Connection, function: Callable[..., object], *args: Any) -> None:
         """Call for a connection; whatever goes wrong ends that connection and nothing else."""
         try:
-            function(*arguments)
+            function(*args)
         except ProtocolError as error:
             connection.fail(error)
         except Exception as error:
             self.crash(connection, error)
 
-    def crash(self, connection: "Connection", error: Exception) -> None:
+    def crash(self, connection: Connection, error: Exception) -> None:
         """Our mistake: the connection ends, the log has the traceback."""
         self.statistics.crashes += 1
-        log.error(
-            "internal error, closing %s", connection.peer.address, exc_info=error
-        )
+        log.error("internal error, closing %s", connection.peer.address, exc_info=error)
         if not connection.closed:
             connection.close(ReasonCode.UNSPECIFIED_ERROR, "internal error")
 
+    def crashed(self, error: Exception) -> None:
+        """Our mistake, and no connection to blame it on."""
+        self.statistics.crashes += 1
+        log.error("internal error", exc_info=error)
+
     # -- connections
+
+    def accept(self, link: Link) -> Connection | None:
+        """Let a link become a connection, unless a plugin says no before its first byte."""
+        self.now = self.clock.monotonic()
+        if self.stopping:
+            return None
+        if self.hooks.accept:
+            answer = combine.accept(self.hooks, AcceptEvent(link.peer.address, link.peer.listener))
+            if isinstance(answer, Deny):
+                self.statistics.refused[answer.reason_code.name.lower()] += 1
+                log.info("refused %s: %s", link.peer, answer.why)
+                return None
+        return Connection(self, link)
+
+    def anonymous_allowed(self, peer: PeerFacts) -> bool:
+        """Whether a client that nobody authenticated may use the listener it came by."""
+        said = self.anonymous.get(peer.listener)
+        return peer.local and not self.hooks.authenticate if said is None else said
 
     def refuse(
         self,
-        connection: "Connection",
+        connection: Connection,
         reason_code: int,
         why: str,
         *,
@@ -181,14 +222,14 @@ class Core:
             answer = packet or ConnAck(
                 reason_code=reason_code, reason_string=why, server_reference=server_reference
             )
-            if reason_code in CONNACK_CODES:
+            if reason_code in ALLOWED[CONNACK]:
                 connection.decoder.version = MQTT_5
                 connection.send(answer)
         elif version and reason_code in CONNECT_RETURN_CODES:
             connection.write(bytes((0x20, 2, 0, CONNECT_RETURN_CODES[reason_code])))
         connection.close(reason_code, why, say=False)
 
-    def connection_closed(self, connection: "Connection", reason_code: int, why: str) -> None:
+    def connection_closed(self, connection: Connection, reason_code: int, why: str) -> None:
         """Called once for each connection, when it has just been closed."""
         self.connections.discard(connection)
         if connection.announced:
@@ -200,7 +241,76 @@ class Core:
         self.observers.disconnected(connection, reason_code, why)
         self.sessions.left(connection)
 
+    # -- messages
+
+    def keep(self, message: Message) -> Batch:
+        """Make a message its topic's retained one; an empty payload ends that [MQTT-3.3.1-5] ff."""
+        topic = message.topic
+        if not message.payload:
+            old = self.retained.remove(topic)
+            if old is None:
+                return COMMITTED
+            self.deliveries.let_go(old)
+            self.observers.retained_changed(message, removed=True)
+            return self.recorder.unretained(topic, lazy=not message.qos)
+        self.deliveries.hold(message)
+        old = self.retained.set(message)
+        if old is not None:
+            self.deliveries.let_go(old)
+        if message.expires_at >= 0:
+            self.timers.call_at(message.expires_at, lambda now: self._retained_expired(message))
+        self.observers.retained_changed(message, removed=False)
+        return self.recorder.retained(message)
+
+    def _retained_expired(self, message: Message) -> None:
+        if self.retained.get(message.topic) is message:
+            self.retained.remove(message.topic)
+            self.deliveries.let_go(message)
+            self.recorder.unretained(message.topic, lazy=True)
+
+    # -- plugins
+
+    def hooks_changed(self, names: frozenset[str]) -> None:
+        """Plugins have come or gone: what was decided with the old ones is void."""
+        for connection in self.connections:
+            connection.ask_again()
+        if "compile_delivery" in names:
+            for session in self.sessions.by_id.values():
+                self.subscriptions.compile_again(session, "reload")
+
     # -- stopping
+
+    def stop_reading(self) -> None:
+        """Take no more input; what a hook thinks about may still finish."""
+        for connection in self.connections:
+            connection.hold |= STOPPING
+
+    async def hooks_done(self) -> None:
+        """Wait until no hook is awaited any more."""
+        while self._waiting:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    async def watch_writers(self) -> None:
+        """Close the connections that take no byte for `limits.write_timeout`."""
+        pause = self.limits.write_timeout / 4
+        stuck: dict[Connection, tuple[int, float]] = {}
+        while True:
+            await trio.sleep(pause)
+            self.tick()
+            before, stuck = stuck, {}
+            for connection in self.connections:
+                if not connection.blocked:
+                    continue
+                progress, since = before.get(connection, (-1, 0.0))
+                if progress != connection.progress:
+                    since = self.now
+                stuck[connection] = (connection.progress, since)
+            for connection, (_, since) in stuck.items():
+                if self.now - since >= self.limits.write_timeout:
+                    connection.close(ReasonCode.UNSPECIFIED_ERROR, "it takes no bytes", say=False)
+                    connection.link.abort()
+            self.flush()
 
     def goodbye(self) -> None:
         """Tell all clients that the broker stops; their wills follow the standard."""

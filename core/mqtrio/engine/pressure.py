@@ -54,7 +54,7 @@ class Pressure:
         if not self.enabled:
             return
         for outlet in congested:
-            if outlet.slow or outlet is publisher:
+            if outlet.slow or id(outlet) == id(publisher):
                 continue
             if outlet.stalled is None:
                 outlet.stalled = []
@@ -72,8 +72,6 @@ class Pressure:
         while outlet.stalled is not None:
             before = outlet.progress
             await trio.sleep(self.core.limits.stall_time)
-            if outlet.stalled is None:
-                return
             if outlet.progress == before or not self.by_progress:
                 outlet.slow = True
                 self.release(outlet)

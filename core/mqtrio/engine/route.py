@@ -27,17 +27,22 @@ class Route:
 
     `groups` need no look at the message or its publisher; `picky` sessions have a subscription with
     no-local or a delivery filter; `shares` are shared subscriptions, each of which picks a member.
-    `reserved`: the topic begins with `$`.
+    `weight` counts the targets. `plain`: an ordinary topic with a moderate number of targets, so
+    that a message to it that nobody must be asked about can be delivered on the spot.
     """
 
-    __slots__ = ("reserved", "groups", "picky", "shares", "weight")
+    __slots__ = ("plain", "groups", "picky", "shares", "weight")
 
-    def __init__(self, topic: str, match: Match) -> None:
-        self.reserved = topic.startswith("$")
+    def __init__(self, topic: str, match: Match, maximum_levels: int, maximum_weight: int) -> None:
         self.groups: list[Group] = []
         self.picky: list[tuple[Session, list[Subscription]]] = []
         self.shares: list[ShareGroup] = list(match.groups)
         self.weight = len(match.subscriptions) + len(self.shares)
+        self.plain = (
+            not topic.startswith("$")
+            and topic.count("/") < maximum_levels
+            and self.weight <= maximum_weight
+        )
         self._arrange(match.subscriptions)
 
     def _arrange(self, subscriptions: list[Subscription]) -> None:

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+from mqtrio.engine.convert import changed_message, event_of
 from mqtrio.engine.route import EMPTY, Group, Route, merged
 from mqtrio.engine.steps import Steps
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
-from mqtrio.state.message import Message
+from mqtrio.state.message import Message, message_of
 from mqtrio.state.session import WIRE_5, Delivery, Session
 from mqtrio.state.topics import has_wildcards
-from mqtrio.store.journal import COMMITTED, Batch
+from mqtrio.store.batch import COMMITTED, Batch, BatchState
 from mqtrio.wire.packets import Publish
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Router:
         if route is None:
             if len(self.routes) >= ROUTES:
                 self.routes.clear()
-            route = self.routes[topic] = Route(topic, self.index.match(topic))
+            match = self.index.match(topic)
+            levels = self.core.limits.topic_levels
+            route = self.routes[topic] = Route(topic, match, levels, SLICE)
         return route
 
     # -- handing over
@@ -86,7 +89,7 @@ class Router:
         for group in route.groups:
             if not group.shared_frame or group.identifiers or (group.profile == WIRE_5) != version5:
                 if message is None:
-                    message = core.message_of(packet, publisher)
+                    message = _message(packet, publisher)
                 self._group(group, message)
                 continue
             size = len(frame)
@@ -101,7 +104,7 @@ class Router:
             core.statistics.messages_sent += len(group.sessions)
         if route.picky or route.shares:
             if message is None:
-                message = core.message_of(packet, publisher)
+                message = _message(packet, publisher)
             self._special(route, message)
 
     def refusal(self, route: Route, message: Message) -> int:
@@ -142,21 +145,25 @@ class Router:
     def deliver_slowly(self, route: Route, message: Message) -> Steps:
         """Like `deliver`, for very many targets: others have their turns in between."""
         core = self.core
-        batch = COMMITTED
+        batches: dict[Batch, None] = {}
         done = 0
         for group in route.groups:
             sessions = group.sessions
             for start in range(0, len(sessions), SLICE):
-                part = Group(
-                    group.profile, group.qos, group.retain_as_published, group.identifiers
-                )
+                part = Group(group.profile, group.qos, group.retain_as_published, group.identifiers)
                 part.sessions = sessions[start : start + SLICE]
-                batch = self._group(part, message) or batch
+                batch = self._group(part, message)
+                if batch is not None:
+                    batches[batch] = None
                 done += len(part.sessions)
                 if done >= SLICE:
                     done = 0
                     yield core.next_turn()
-        return self._special(route, message) or batch
+        batch = self._special(route, message)
+        if batch is not None:
+            batches[batch] = None
+        failed = [batch for batch in batches if batch.state is BatchState.FAILED]
+        return failed[0] if failed else next(reversed(batches), COMMITTED)
 
     def _group(self, group: Group, message: Message) -> Batch | None:
         qos = min(message.qos, group.qos)  # [MQTT-3.8.4-8]
@@ -169,9 +176,9 @@ class Router:
                 batch = self.hand(session, message, qos, retain, group.identifiers) or batch
             return batch
         if group.shared_frame and not core.hooks.delivered:
-            frame = message.parts(
-                group.profile == WIRE_5, 0, retain, group.identifiers, core.now
-            )[0]
+            frame = message.parts(group.profile == WIRE_5, 0, retain, group.identifiers, core.now)[
+                0
+            ]
             size = len(frame)
             dirty = core.dirty
             for session in group.sessions:
@@ -221,10 +228,13 @@ class Router:
         deliver = subscription.deliver
         if deliver is None:
             return message
-        passed = self.core.filter_delivery(deliver, message)
+        core = self.core
+        event = event_of(core, message)
+        passed = deliver(event)
         if passed is None:
-            self.core.drop(subscription.session, message, "delivery_filter")
-        return passed
+            core.deliveries.drop(subscription.session, message, "delivery_filter")
+            return None
+        return message if passed is event else changed_message(message, passed, core.now)
 
     def share(self, group: ShareGroup, message: Message) -> Batch | None:
         """Give a message to one member of a shared subscription (4.8.2)."""
@@ -275,11 +285,11 @@ class Router:
         if outlet is None:
             return
         if outlet.blocked and self.core.memory > self.core.limits.memory:
-            self.core.drop(session, message, "memory")
+            self.core.deliveries.drop(session, message, "memory")
         elif not outlet.pass_on(message, retain, identifiers):
-            self.core.drop(session, message, "outbox_full")
+            self.core.deliveries.drop(session, message, "outbox_full")
         elif self.core.hooks.delivered:
-            self.core.observe_delivered(session, message, 0)
+            self.core.observers.delivered(session, message, 0, retain)
 
     def hand(
         self,
@@ -296,7 +306,7 @@ class Router:
         """
         core = self.core
         delivery = Delivery(message, qos, retain, identifiers, group)
-        core.hold_message(message)
+        core.deliveries.hold(message)
         batch = None
         if session.stored:
             batch = core.recorder.queued(session, delivery)
@@ -309,10 +319,10 @@ class Router:
             and not delivery.waits
         ):
             if not outlet.transmit(delivery):
-                core.settle(session, delivery)
-                core.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
+                core.deliveries.settle(session, delivery)
+                core.deliveries.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
             elif core.hooks.delivered:
-                core.observe_delivered(session, message, qos)
+                core.observers.delivered(session, message, qos, retain)
             return batch
         self._enqueue(session, delivery)
         return batch
@@ -321,25 +331,19 @@ class Router:
         core = self.core
         if self._full(session):
             if core.limits.overflow == "drop_oldest":
-                core.drop_oldest(session)
+                core.deliveries.drop_oldest(session)
             else:
-                core.settle(session, delivery)
-                core.drop(session, delivery.message, "queue_full")
+                core.deliveries.settle(session, delivery)
+                core.deliveries.drop(session, delivery.message, "queue_full")
                 return
         session.enqueue(delivery)
         outlet: Any = session.outlet
-        if (
-            outlet is not None
-            and session.waiting > core.limits.stall_messages
-            and not outlet.slow
-        ):
+        if outlet is not None and session.waiting > core.limits.stall_messages and not outlet.slow:
             core.pressure.congested[outlet] = None
 
     def _full(self, session: Session) -> bool:
         limits = self.core.limits
-        return (
-            session.waiting >= limits.queue_messages or session.queue_bytes >= limits.queue_bytes
-        )
+        return session.waiting >= limits.queue_messages or session.queue_bytes >= limits.queue_bytes
 
     def _room(self, session: Session, size: int) -> bool:
         """Whether a connected session that is behind may get one more QoS 0 frame."""
@@ -351,6 +355,10 @@ class Router:
         core.statistics.dropped["outbox_full"] += 1
         session.dropped += 1
         return False
+
+
+def _message(packet: Publish, publisher: "Connection") -> Message:
+    return message_of(packet, publisher.client_id, publisher.username, publisher.core.now)
 
 
 def has_room(subscription: Subscription) -> bool:

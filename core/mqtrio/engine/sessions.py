@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from mqtrio.engine.router import has_room
+from mqtrio.engine.timers import Timer
 from mqtrio.errors import ProtocolError
-from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Delivery, Session
-from mqtrio.store.journal import COMMITTED, Batch
+from mqtrio.store.batch import COMMITTED, Batch
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -16,24 +16,31 @@ if TYPE_CHECKING:
 
 
 class Claim:
-    """A session that a connection has been given: `present` if it existed before."""
+    """A session that a connection has been given.
 
-    __slots__ = ("session", "present")
+    `present` if it existed before; `ended` is what the end of an earlier one waits for.
+    """
 
-    def __init__(self, session: Session, present: bool) -> None:
+    __slots__ = ("session", "present", "ended")
+
+    def __init__(self, session: Session, present: bool, ended: Batch) -> None:
         self.session = session
         self.present = present
+        self.ended = ended
 
 
 class Sessions:
     """All sessions by client identifier, and the connections that hold them now."""
 
-    __slots__ = ("core", "by_id", "holders")
+    __slots__ = ("core", "by_id", "holders", "reloading", "_timers")
 
     def __init__(self, core: "Core") -> None:
         self.core = core
         self.by_id: dict[str, Session] = {}
         self.holders: dict[str, Connection] = {}
+        #: Client identifiers whose sessions are being loaded again after a failed commit.
+        self.reloading: set[str] = set()
+        self._timers: dict[Session, Timer] = {}
 
     # -- beginning
 
@@ -49,39 +56,36 @@ class Sessions:
         holder = self.holders.get(client_id)
         self._check(session, holder, connection)
         if holder is not None:
-            connection_will = holder.will
-            taken_over_softly = (
-                not clean_start and connection_will is not None and connection_will.delay > 0
-            )
-            if taken_over_softly and session is not None and not session.ends_with_connection:
-                holder.will = None  # the session goes on before the delay is over [MQTT-3.1.3-9]
             holder.close(ReasonCode.SESSION_TAKEN_OVER, "session taken over")
             session = self.by_id.get(client_id)
         present = session is not None and not clean_start
+        ended = COMMITTED
         if session is not None and clean_start:
-            self.end(session, "clean_start")
+            ended = self.end(session, "clean_start")
+            self.core.wills.session_ended(client_id)
         self.core.wills.cancel(client_id)  # [MQTT-3.1.3-9]
         if session is None or not present:
             session = Session(client_id, connection.username, connection.decoder.version)
             self.by_id[client_id] = session
         session.epoch += 1
         session.expires_at = -1.0
+        self._stop_timer(session)
         self.holders[client_id] = connection
-        return Claim(session, present)
+        return Claim(session, present, ended)
 
     def _check(
         self, session: Session | None, holder: "Connection | None", connection: "Connection"
     ) -> None:
         core = self.core
-        if session is not None:
-            if core.settings.session.owner == "user" and session.username != connection.username:
-                raise ProtocolError(
-                    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is not yours"
-                )
-            if session.reloading:
-                raise ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the session is being restored")
-        elif len(self.by_id) >= core.limits.sessions:
-            raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker holds too many sessions")
+        if connection.client_id in self.reloading:
+            raise ProtocolError(ReasonCode.SERVER_UNAVAILABLE, "the session is being restored")
+        if session is None:
+            if len(self.by_id) >= core.limits.sessions:
+                raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker has too many sessions")
+        elif core.settings.session.owner == "user" and session.username != connection.username:
+            raise ProtocolError(
+                ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is not yours"
+            )
         if holder is not None and holder.arrival > connection.arrival:
             raise ProtocolError(ReasonCode.SERVER_BUSY, "a newer CONNECT holds the session")
 
@@ -95,45 +99,80 @@ class Sessions:
         core = self.core
         del self.holders[connection.client_id]
         session.outlet = None
+        if session.reloading:
+            return
         if session.ends_with_connection:
             core.wills.left(connection, session_ends=True)
             self.end(session, "disconnected")
             return
-        session.disconnected(core.now)
-        core.wills.left(connection, session_ends=False)
         if session.stored:
             core.recorder.session_left(session)
-        if session.expires_at >= 0:
-            core.timers.call_at(session.expires_at, lambda now: self._expire(session, now))
+        core.wills.left(connection, session_ends=False)
+        self.wait_for_client(session, core.now)
         self._share_again(session, ended=False)
 
-    def _expire(self, session: Session, now: float) -> None:
-        if self.by_id.get(session.client_id) is not session or not session.expired(now):
-            return
+    def wait_for_client(self, session: Session, left: float) -> None:
+        """A session's connection ended at `left`: its expiry interval runs from there."""
+        session.disconnected(left)
+        if session.expires_at >= 0:
+            self._timers[session] = self.core.timers.call_at(
+                session.expires_at, lambda now: self._expire(session)
+            )
+
+    def _stop_timer(self, session: Session) -> None:
+        timer = self._timers.pop(session, None)
+        if timer is not None:
+            self.core.timers.cancel(timer)
+
+    def change_expiry(self, connection: "Connection", interval: int) -> None:
+        """DISCONNECT carries another session expiry interval (3.14.2.2.2)."""
+        session = connection.session
+        assert session is not None
+        maximum = self.core.settings.session.maximum_expiry_interval
+        session.expiry_interval = interval if maximum is None else min(interval, maximum)
+        if session.stored:
+            self.core.recorder.session_opened(connection, session, COMMITTED)
+
+    def _expire(self, session: Session) -> None:
         self.end(session, "expired")
+        self.core.wills.session_ended(session.client_id)
+
+    def remove(self, session: Session) -> None:
+        """End a session because somebody in charge wants it."""
+        self.end(session, "administrative")
         self.core.wills.session_ended(session.client_id)
 
     def end(self, session: Session, reason: SessionEnd) -> Batch:
         """Throw a session away with all it holds [MQTT-4.1.0-2]; returns its batch."""
         core = self.core
-        del self.by_id[session.client_id]
-        for topic_filter in list(session.subscriptions):
-            core.router.remove(session, topic_filter)
-        session.replays = None
+        self.forget(session)
         batch = core.recorder.session_ended(session) if session.stored else COMMITTED
         session.stored = False
         self._share_again(session, ended=True)
+        self.empty(session)
+        if core.hooks.session_ended:
+            core.hooks.notify(
+                core.hooks.session_ended,
+                SessionEndedEvent(core.observers.client_of(session), reason),
+            )
+        return batch
+
+    def forget(self, session: Session) -> None:
+        """A session is no longer known, and nothing is routed to it."""
+        del self.by_id[session.client_id]
+        self._stop_timer(session)
+        for topic_filter in list(session.subscriptions):
+            self.core.router.remove(session, topic_filter)
+
+    def empty(self, session: Session) -> None:
+        """Let go of all that a session was to get."""
         for delivery in session.deliveries():
-            core.settle(session, delivery)
+            self.core.deliveries.settle(session, delivery)
         session.inflight.clear()
         session.queue = None
         session.queue_bytes = 0
-        if core.hooks.session_ended:
-            core.hooks.notify(
-                "session_ended",
-                SessionEndedEvent(facts_of(session), reason),
-            )
-        return batch
+        session.received = None
+        session.replays = None
 
     def _share_again(self, session: Session, ended: bool) -> None:
         """Let other members of shared subscriptions have what this one did not acknowledge.
@@ -160,13 +199,8 @@ class Sessions:
                 session.queue_bytes -= delivery.message.size
             message = delivery.message
             core.router.share(group, message)
-            core.settle(session, delivery)
+            core.deliveries.settle(session, delivery)
 
     def sessions_of(self, username: str | None) -> list[Session]:
         """The sessions that a user owns."""
         return [session for session in self.by_id.values() if session.username == username]
-
-
-def facts_of(session: Session) -> ClientFacts:
-    """What is known of a session's client when nobody may be connected."""
-    return ClientFacts(session.client_id, session.username, protocol_version=session.version)

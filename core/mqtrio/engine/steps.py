@@ -6,7 +6,7 @@ made. While it waits, its connection pauses; one task serves a run of consecutiv
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
     from mqtrio.engine.core import Core
 
-#: A handler that may wait: yields awaitables, is sent their values.
-Steps = Generator[Awaitable[Any], Any, Any]
-
 
 def discard(awaitable: object) -> None:
     """Give up something that will not be awaited, without the warning of a forgotten coroutine."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
+
+
+#: A handler that may wait: yields awaitables, is sent their values.
+Steps = Generator[Awaitable[Any], Any, Any]
 
 
 async def walk(steps: Steps, awaitable: Awaitable[Any], deadline: float) -> Any:
@@ -41,7 +42,7 @@ async def walk(steps: Steps, awaitable: Awaitable[Any], deadline: float) -> Any:
         try:
             with trio.fail_after(deadline):
                 value = await awaitable
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 - thrown into the generator
             error = caught
         try:
             awaitable = steps.send(value) if error is None else steps.throw(error)
@@ -61,20 +62,26 @@ async def complete(steps: Steps, deadline: float) -> Any:
         steps.close()
 
 
-def detach(core: "Core", steps: Steps, done: Callable[[Any], None] | None = None) -> None:
-    """Run a generator that belongs to no connection (a will, a $SYS message)."""
+def detach(core: "Core", steps: Steps, connection: "Connection | None" = None) -> None:
+    """Run a generator beside everything else: a will, a $SYS message, a re-authentication.
+
+    What it raises ends `connection`, if it has one, and goes to the log.
+    """
     try:
         awaitable = next(steps)
-    except StopIteration as stop:
-        if done is not None:
-            done(stop.value)
+    except StopIteration:
         return
 
     async def drive() -> None:
         try:
-            value = await walk(steps, awaitable, core.limits.hook_deadline)
-            if done is not None:
-                done(value)
+            await walk(steps, awaitable, core.limits.hook_deadline)
+        except Exception as error:  # noqa: BLE001 - ends its connection, with a traceback
+            if connection is None:
+                core.crashed(error)
+            elif isinstance(error, ProtocolError):
+                connection.fail(error)
+            else:
+                core.crash(connection, error)
         finally:
             steps.close()
             core.flush()
@@ -148,7 +155,7 @@ class StepRunner:
         except ProtocolError as error:
             connection.fail(error)
             return False
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - ends its connection, with a traceback
             core.crash(connection, error)
             return False
         return not connection.closed

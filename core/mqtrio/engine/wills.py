@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mqtrio.engine.publish import publish_detached
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.wills import WillRegistry
 from mqtrio.wire.packets import Will
@@ -19,9 +20,7 @@ class PendingWill:
 
     __slots__ = ("will", "client_id", "username", "permissions", "delay")
 
-    def __init__(
-        self, will: Will, client_id: str, username: str | None, permissions: Any
-    ) -> None:
+    def __init__(self, will: Will, client_id: str, username: str | None, permissions: Any) -> None:
         self.will = will
         self.client_id = client_id
         self.username = username
@@ -70,8 +69,12 @@ class Wills:
             self._publish(pending)
             return
         due = self.core.now + pending.delay
-        self.registry.schedule(pending.client_id, pending, due)
         self.core.recorder.will_waits(pending, due)
+        self.schedule(pending, due)
+
+    def schedule(self, pending: PendingWill, due: float) -> None:
+        """Publish a will at `due` (monotonic seconds) unless it is cancelled before."""
+        self.registry.schedule(pending.client_id, pending, due)
         self.core.timers.call_at(due, self._due)
 
     def cancel(self, client_id: str) -> None:
@@ -92,4 +95,4 @@ class Wills:
     def _publish(self, pending: PendingWill) -> None:
         core = self.core
         core.recorder.will_gone(pending.client_id)
-        core.publish_detached(pending.message(core.now), pending.permissions)
+        publish_detached(core, pending.message(core.now), pending.permissions)

@@ -260,6 +260,14 @@ class SubscriptionIndex:
                 self._on_interest(pattern, False)
         return removed
 
+    def group_of(self, topic_filter: str) -> ShareGroup | None:
+        """The group of a shared topic filter (`$share/NAME/FILTER`), None if it has no members."""
+        name, pattern = split_shared(topic_filter)
+        entry = self._entries.get(pattern)
+        if name is None or entry is None or entry.groups is None:
+            return None
+        return entry.groups.get(name)
+
     def match(self, topic: str) -> Match:
         """Return all plain subscriptions and all shared groups that a topic leads to."""
         subscriptions: list[Subscription] = []

@@ -66,7 +66,14 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes that this message counts for in the limits."""
-        return len(self.payload) + len(self.topic) + OVERHEAD
+        size = len(self.payload) + len(self.topic) + OVERHEAD
+        properties = self.properties
+        if properties is not None:
+            size += len(properties.correlation_data or b"") + len(properties.response_topic or "")
+            size += len(properties.content_type or "")
+            for name, value in properties.user_properties:
+                size += len(name) + len(value) + OVERHEAD
+        return size
 
     def expired(self, now: float) -> bool:
         """Whether its lifetime is over [MQTT-3.3.2-5]."""
@@ -110,12 +117,12 @@ class Message:
         )
 
     def __repr__(self) -> str:
-        return f"Message(topic={self.topic!r}, qos={self.qos}, payload of {len(self.payload)} bytes)"
+        return (
+            f"Message(topic={self.topic!r}, qos={self.qos}, payload of {len(self.payload)} bytes)"
+        )
 
 
-def message_of(
-    packet: Publish, client_id: str, username: str | None, now: float
-) -> Message:
+def message_of(packet: Publish, client_id: str, username: str | None, now: float) -> Message:
     """The message that a client's PUBLISH carries; its alias and packet identifier stay behind."""
     properties = packet.properties
     expires_at = NEVER

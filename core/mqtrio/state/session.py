@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mqtrio.state.message import Message
 from mqtrio.wire.packets import NEVER_EXPIRES
@@ -22,6 +22,9 @@ class Outlet(Protocol):
 
     out: list[bytes]
     blocked: bool
+    slow: bool
+    progress: int
+    stalled: list[Any] | None
 
     def room(self, size: int) -> bool:
         """Whether a QoS 0 frame of `size` bytes may still be added while blocked."""
@@ -37,6 +40,10 @@ class Outlet(Protocol):
 
     def release(self, packet_id: int) -> None:
         """Go on with the QoS 2 exchange: PUBREL."""
+        ...
+
+    def again(self) -> None:
+        """Let the rest of a long replay go on in a later turn."""
         ...
 
 
@@ -127,7 +134,7 @@ class Session:
         self.window = 0
         self.profile = WIRE_3
         self.outlet: Outlet | None = None
-        self.replays: deque[Iterator[tuple[Subscription, Message]]] | None = None
+        self.replays: deque[tuple[Subscription, Iterator[Message | None]]] | None = None
         self.stored = False
         self.reloading = False
         self.dropped = 0
@@ -181,6 +188,10 @@ class Session:
         """The place of the next message in this session's queue; never used twice."""
         self._sequence += 1
         return self._sequence
+
+    def continue_sequence(self, highest: int) -> None:
+        """The queue had messages up to this place before."""
+        self._sequence = max(self._sequence, highest)
 
     def enqueue(self, delivery: Delivery) -> None:
         """Put a message at the end of the queue."""

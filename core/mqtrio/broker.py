@@ -1,0 +1,549 @@
+"""The broker as its users see it: open it, publish, subscribe, look at it, stop it."""
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import trio
+from attrs import define, field
+
+from mqtrio.client import ReceivedMessage, Subscriber, received
+from mqtrio.clock import Clock
+from mqtrio.engine.connect import LOCAL_PREFIX
+from mqtrio.engine.core import Core
+from mqtrio.engine.link import PeerFacts
+from mqtrio.engine.local import join, leave, publish
+from mqtrio.engine.restore import Restorer
+from mqtrio.errors import BrokerStopped, ConfigurationError, RefusedError
+from mqtrio.hooks.manager import HookManager
+from mqtrio.net.addresses import BoundAddress, parse_listener
+from mqtrio.net.network import Network, open_network
+from mqtrio.reasons import ReasonCode
+from mqtrio.settings import Listener, Settings
+from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
+from mqtrio.store.journal import Failure, Journal
+from mqtrio.store.memory import MemoryStore
+from mqtrio.store.protocol import Store
+from mqtrio.wire.packets import PublishProperties, UserProperties
+
+log = logging.getLogger("mqtrio")
+
+DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
+
+
+@define(frozen=True)
+class PublishResult:
+    """A message was accepted: the reason code that a client would have been told (3.4.2.1)."""
+
+    reason_code: ReasonCode
+
+    @property
+    def matched(self) -> bool:
+        """Whether anybody is subscribed to the topic."""
+        return self.reason_code != ReasonCode.NO_MATCHING_SUBSCRIBERS
+
+
+@define(frozen=True)
+class ClientInfo:
+    """A connected client. `idle` is the time since its last packet, in seconds."""
+
+    client_id: str
+    username: str | None
+    address: str
+    listener: str
+    protocol_version: int
+    keep_alive: float
+    idle: float
+    unsent_bytes: int
+
+
+@define(frozen=True)
+class SessionInfo:
+    """A session, connected or not. `expiry_interval` in seconds (0xFFFFFFFF: never)."""
+
+    client_id: str
+    username: str | None
+    connected: bool
+    expiry_interval: int
+    subscriptions: tuple[str, ...]
+    inflight: int
+    waiting: int
+    waiting_bytes: int
+    dropped: int
+
+
+@define(frozen=True)
+class BrokerStatistics:
+    """What the broker holds now, and what it has done since it started; see docs/embedding.md."""
+
+    uptime: float
+    clients: int
+    sessions: int
+    subscriptions: int
+    retained: int
+    memory: int
+    bytes_received: int
+    bytes_sent: int
+    packets_received: int
+    messages_received: int
+    messages_sent: int
+    connections_opened: int
+    connections_closed: int
+    crashes: int
+    stalls: int
+    dropped: Mapping[str, int] = field(factory=dict)
+    refused: Mapping[str, int] = field(factory=dict)
+
+
+class Broker:
+    """A running broker; made by `open_broker` and `serve_broker`."""
+
+    def __init__(self, core: Core, hooks: HookManager, network: Network) -> None:
+        self._core = core
+        self._hooks = hooks
+        self._network = network
+        self._subscribers: set[Subscriber] = set()
+        self._stop = trio.Event()
+
+    @property
+    def listeners(self) -> tuple[BoundAddress, ...]:
+        """Where it listens: `url`, `host` and `port` of each, the port as it was given out."""
+        return self._network.listeners
+
+    # -- messages
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        message_expiry_interval: int | None = None,
+        payload_format_indicator: int | None = None,
+        content_type: str | None = None,
+        response_topic: str | None = None,
+        correlation_data: bytes | None = None,
+        user_properties: UserProperties | Mapping[str, str] = (),
+    ) -> PublishResult:
+        """Publish a message, by the same way and rules as a client's (hooks see origin "local").
+
+        Returns when it was accepted, at QoS 1 and 2 when it is stored where it must be. Waits while
+        subscribers of the topic are behind. Raises RefusedError with the reason code if it was
+        refused, ValueError for a topic or value that can't be, StoreError if it was not stored.
+        """
+        try:
+            check_topic(topic, self._core.limits.topic_levels)
+            if response_topic is not None:
+                check_topic(response_topic)
+        except InvalidTopic as error:
+            raise RefusedError(error.reason_code, str(error)) from None
+        if qos not in (0, 1, 2):
+            raise ValueError(f"qos must be 0, 1 or 2, not {qos!r}")
+        properties = _properties(
+            payload_format_indicator,
+            message_expiry_interval,
+            content_type,
+            response_topic,
+            correlation_data,
+            user_properties,
+        )
+        data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        self._check_running()
+        code = await publish(self._core, topic, data, qos, retain, properties)
+        return PublishResult(ReasonCode(code))
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        *topic_filters: str,
+        qos: int = 0,
+        session: str | None = None,
+        size: int = 1000,
+        no_retained: bool = False,
+    ) -> AsyncIterator[Subscriber]:
+        """Receive messages in this program: `async with broker.subscribe("a/+") as messages`.
+
+        At most `size` messages wait in it; further ones at QoS 0 are dropped and counted. With
+        `session` the subscription is durable: it and its unacknowledged messages stay when the
+        block is left, as long as the broker (with a store: the disk) lasts, and go on with the next
+        block of that name; `qos` 1 is meant then, and each message wants `await message.ack()`.
+        Raises RefusedError for a filter that can't be or is not allowed.
+        """
+        for topic_filter in topic_filters:
+            try:
+                check_topic_filter(topic_filter, self._core.limits.topic_levels)
+            except InvalidTopic as error:
+                raise RefusedError(error.reason_code, f"{topic_filter!r}: {error}") from None
+        self._check_running()
+        name = session if session is not None else f"{uuid4().hex}"
+        granted = 1 if session is not None and not qos else qos
+        subscriber = await join(
+            self._core,
+            f"{LOCAL_PREFIX}{name}",
+            topic_filters,
+            granted,
+            size,
+            durable=session is not None,
+            retained=not no_retained,
+        )
+        self._subscribers.add(subscriber)
+        try:
+            yield subscriber
+        finally:
+            self._subscribers.discard(subscriber)
+            leave(self._core, subscriber, durable=session is not None)
+
+    async def request(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        timeout: float = 10.0,
+        qos: int = 1,
+        response_topic: str | None = None,
+        **properties: Any,
+    ) -> ReceivedMessage:
+        """Publish a request and return its response (4.10).
+
+        The responder answers to the request's response topic (default: one made for this request)
+        with the same correlation data. Raises trio.TooSlowError after `timeout` seconds, and
+        RefusedError like `publish`.
+        """
+        correlation = uuid4().bytes
+        topic_of_response = response_topic or f"response/{uuid4().hex}"
+        async with self.subscribe(topic_of_response, qos=qos, no_retained=True) as responses:
+            with trio.fail_after(timeout):
+                await self.publish(
+                    topic,
+                    payload,
+                    qos=qos,
+                    response_topic=topic_of_response,
+                    correlation_data=correlation,
+                    **properties,
+                )
+                async for response in responses:
+                    if response.correlation_data == correlation:
+                        return response
+        raise BrokerStopped("the broker has stopped")
+
+    def retained(self, topic_filter: str = "#") -> list[ReceivedMessage]:
+        """The retained messages whose topics match, as they are now."""
+        core = self._core
+        core.tick()
+        return [
+            received(message, True, (), core.now)
+            for message in core.retained.match(topic_filter)
+            if not message.expired(core.now)
+        ]
+
+    # -- clients
+
+    async def serve_stream(
+        self, stream: trio.abc.Stream, *, address: str = "", listener: str = "stream"
+    ) -> None:
+        """Serve one client over a stream of your own until it is gone.
+
+        `listener` names it to plugins; clients are let in as on a loopback listener.
+        """
+        self._check_running()
+        peer = PeerFacts(address=address, listener=listener, local=True)
+        await self._network.serve_stream(stream, peer)
+
+    def clients(self) -> list[ClientInfo]:
+        """The clients that are connected."""
+        core = self._core
+        core.tick()
+        return [
+            ClientInfo(
+                connection.client_id,
+                connection.username,
+                str(connection.peer),
+                connection.peer.listener,
+                connection.decoder.version,
+                connection.keep_alive,
+                core.now - connection.last_seen,
+                connection.queued,
+            )
+            for connection in core.connections
+            if connection.announced
+        ]
+
+    def sessions(self) -> list[SessionInfo]:
+        """The sessions, of connected clients and of others."""
+        return [
+            SessionInfo(
+                session.client_id,
+                session.username,
+                session.outlet is not None,
+                session.expiry_interval,
+                tuple(session.subscriptions),
+                len(session.inflight),
+                session.waiting,
+                session.queue_bytes,
+                session.dropped,
+            )
+            for session in self._core.sessions.by_id.values()
+        ]
+
+    def disconnect(
+        self,
+        client_id: str,
+        reason_code: int = ReasonCode.ADMINISTRATIVE_ACTION,
+        *,
+        why: str = "administrative action",
+        server_reference: str | None = None,
+    ) -> bool:
+        """End a client's connection, with its will; False if it isn't connected.
+
+        `server_reference` goes with USE_ANOTHER_SERVER and SERVER_MOVED.
+        """
+        connection = self._core.sessions.holders.get(client_id)
+        if connection is None:
+            return False
+        self._core.turn(connection.disconnect, reason_code, why, server_reference)
+        return True
+
+    def end_session(self, client_id: str) -> bool:
+        """Throw a session away, and its connection with it; False if there is none."""
+        session = self._core.sessions.by_id.get(client_id)
+        if session is None:
+            return False
+        self.disconnect(client_id)
+        if self._core.sessions.by_id.get(client_id) is session:
+            self._core.turn(self._core.sessions.remove, session)
+        return True
+
+    # -- plugins
+
+    @property
+    def plugins(self) -> Mapping[str, object]:
+        """The plugins by name, in the order in which they are asked."""
+        return self._hooks.plugins
+
+    def add_plugin(self, plugin: object, name: str | None = None) -> str:
+        """Add a plugin behind the others, at once; returns its name. Raises PluginError."""
+        return self._hooks.add(plugin, name)
+
+    def remove_plugin(self, name: str) -> object:
+        """Take a plugin out, at once. Raises PluginError if there is none of that name."""
+        return self._hooks.remove(name)
+
+    # -- the broker itself
+
+    def statistics(self) -> BrokerStatistics:
+        """Counters and sizes as they are now."""
+        core = self._core
+        counted = core.statistics
+        return BrokerStatistics(
+            uptime=core.clock.monotonic() - counted.started,
+            clients=len(core.sessions.holders),
+            sessions=len(core.sessions.by_id),
+            subscriptions=len(core.router.index),
+            retained=len(core.retained),
+            memory=core.memory,
+            bytes_received=counted.bytes_received,
+            bytes_sent=counted.bytes_sent,
+            packets_received=counted.packets_received,
+            messages_received=counted.messages_received,
+            messages_sent=counted.messages_sent,
+            connections_opened=counted.connections_opened,
+            connections_closed=counted.connections_closed,
+            crashes=counted.crashes,
+            stalls=counted.stalls,
+            dropped=dict(counted.dropped),
+            refused=dict(counted.refused),
+        )
+
+    def stop(self) -> None:
+        """Ask the broker to stop gracefully; returns at once. Only `serve_broker` listens to it."""
+        self._stop.set()
+
+    async def wait_stopped(self) -> None:
+        """Wait until somebody has called `stop`."""
+        await self._stop.wait()
+
+    def _check_running(self) -> None:
+        if self._core.stopping:
+            raise BrokerStopped("the broker has stopped")
+
+
+def _properties(
+    payload_format_indicator: int | None,
+    message_expiry_interval: int | None,
+    content_type: str | None,
+    response_topic: str | None,
+    correlation_data: bytes | None,
+    user_properties: UserProperties | Mapping[str, str],
+) -> PublishProperties | None:
+    if message_expiry_interval is not None and not 0 <= message_expiry_interval < 1 << 32:
+        raise ValueError("message_expiry_interval must be 0 to 4,294,967,295 seconds")
+    pairs = user_properties.items() if isinstance(user_properties, Mapping) else user_properties
+    properties = PublishProperties(
+        payload_format_indicator,
+        message_expiry_interval,
+        content_type,
+        response_topic,
+        correlation_data,
+        tuple((str(name), str(value)) for name, value in pairs),
+    )
+    return None if properties == PublishProperties() else properties
+
+
+# -- opening
+
+
+@asynccontextmanager
+async def open_broker(
+    listen: Iterable[str] | str | None = None,
+    *,
+    plugins: Iterable[object] = (),
+    store: Store | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> AsyncIterator[Broker]:
+    """A running broker for the length of the block.
+
+    `listen`: URLs, `[]` for none; default: those of the settings, else mqtt://127.0.0.1:1883.
+    `plugins`: objects with hooks, asked in this order. `store`: default, memory only. `settings`,
+    or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
+
+    Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
+    its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
+    PluginError for a plugin that can't, OSError for an address that can't be had.
+    """
+    if options:
+        if settings is not None:
+            raise ConfigurationError("give either settings or their parts by keyword, not both")
+        from mqtrio.config import settings_from
+
+        settings = settings_from(options)
+    settings = settings or Settings()
+    listeners = _listeners(listen, settings)
+    clock = Clock()
+    hooks = HookManager()
+    store = store or MemoryStore()
+    journal = Journal(
+        store,
+        on_failed=lambda failure: _failed(restorer, failure),
+        recover=lambda client_ids: restorer.recover(client_ids),  # noqa: PLW0108
+        flush=lambda: core.flush(),  # noqa: PLW0108
+        crashed=lambda waiter, error: core.crashed(error),
+        limit=settings.limits.uncommitted_bytes,
+        grace=settings.limits.stop_grace,
+    )
+    core = Core(settings, hooks, journal, clock)
+    hooks.on_change = core.hooks_changed
+    restorer = Restorer(core, store)
+    for plugin in plugins:
+        hooks.add(plugin)
+    async with trio.open_nursery() as outer:
+        await outer.start(journal.run)
+        try:
+            await restorer.start()
+            addresses = [parse_listener(listener.url) for listener in listeners]
+            async with open_network(core, addresses) as network:
+                _check_doors(core, listeners, network.listeners)
+                broker = Broker(core, hooks, network)
+                async with _running(core, network):
+                    yield broker
+                    for subscriber in broker._subscribers:
+                        subscriber.close()
+        finally:
+            journal.stop()
+
+
+def _failed(restorer: Restorer, failure: Failure) -> None:
+    restorer.core.turn(restorer.failed, failure)
+
+
+def _listeners(listen: Iterable[str] | str | None, settings: Settings) -> list[Listener]:
+    if listen is not None:
+        urls = [listen] if isinstance(listen, str) else list(listen)
+        known = {listener.url: listener for listener in settings.listener}
+        return [known.get(url) or Listener(url=url) for url in urls]
+    return list(settings.listener) or [Listener(url=DEFAULT_LISTENER)]
+
+
+def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddress, ...]) -> None:
+    """No door stands open to other machines unless somebody said so."""
+    for listener in listeners:
+        if listener.allow_anonymous is not None:
+            core.anonymous[listener.url] = listener.allow_anonymous
+            continue
+        local = all(address.local for address in bound if address.url == listener.url)
+        if not local:
+            core.anonymous[listener.url] = False
+            if not core.hooks.authenticate:
+                raise ConfigurationError(
+                    f"listener {listener.url}: other machines can reach it and nobody "
+                    "authenticates the clients. Enable a plugin that does, listen on "
+                    "127.0.0.1 only, or set allow_anonymous = true for this listener "
+                    "(--allow-anonymous on the command line) to let everybody in"
+                )
+
+
+@asynccontextmanager
+async def _running(core: Core, network: Network) -> AsyncIterator[None]:
+    """The tasks of a broker; its end is graceful unless it is cancelled."""
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(core.timers.run, core.turn)
+        tasks.start_soon(core.watch_writers)
+        async with trio.open_nursery() as nursery:
+            core.nursery = nursery
+            network.accept()
+            try:
+                yield
+                await _end(core, network)
+            finally:
+                core.goodbye()
+                core.stopping = True
+                nursery.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
+
+
+async def _end(core: Core, network: Network) -> None:
+    """Accept no more, let hooks finish what they think about, say goodbye, send what is left."""
+    grace = core.limits.stop_grace
+    deadline = trio.current_time() + grace
+    network.stop_accepting()
+    core.stop_reading()
+    with trio.move_on_at(deadline):
+        await core.hooks_done()
+    await network.stop(core.goodbye, max(0.0, deadline - trio.current_time()))
+    with trio.move_on_at(deadline):
+        await core.hooks_done()
+
+
+async def serve_broker(
+    listen: Iterable[str] | str | None = None,
+    *,
+    plugins: Iterable[object] = (),
+    store: Store | None = None,
+    settings: Settings | None = None,
+    task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Run a broker as a task: `broker = await nursery.start(mqtrio.serve_broker, ["mqtt://…"])`.
+
+    Ends when it is cancelled (at once) or after `broker.stop()` (gracefully). The arguments are
+    those of `open_broker`; pass keywords with functools.partial.
+    """
+    async with open_broker(
+        listen, plugins=plugins, store=store, settings=settings, **options
+    ) as broker:
+        task_status.started(broker)
+        await broker.wait_stopped()
+
+
+__all__ = [
+    "Broker",
+    "BrokerStatistics",
+    "ClientInfo",
+    "PublishResult",
+    "SessionInfo",
+    "open_broker",
+    "serve_broker",
+]

@@ -1,0 +1,196 @@
+"""The in-process client: subscribing to a broker from the program that it is a part of."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define, field
+
+from mqtrio.engine.link import Link
+from mqtrio.errors import BrokerStopped
+from mqtrio.state.message import Message
+from mqtrio.state.session import LOCAL, Delivery, Session
+from mqtrio.wire.packets import MQTT_5, UserProperties
+
+if TYPE_CHECKING:
+    from mqtrio.engine.core import Core
+
+
+@define(eq=False)
+class ReceivedMessage:
+    """A message as a subscriber of this process gets it.
+
+    `retain` is True for a message that was retained before the subscription began.
+    `message_expiry_interval` is what is left of its lifetime, in seconds.
+    """
+
+    topic: str
+    payload: bytes = field(repr=False)
+    qos: int = 0
+    retain: bool = False
+    payload_format_indicator: int | None = None
+    message_expiry_interval: int | None = None
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = field(default=None, repr=False)
+    user_properties: UserProperties = ()
+    subscription_identifiers: tuple[int, ...] = ()
+    #: Client identifier of the publisher; "" for the broker and its own program.
+    publisher: str = ""
+    _subscriber: "Subscriber | None" = field(default=None, repr=False, alias="subscriber")
+    _delivery: Delivery | None = field(default=None, repr=False, alias="delivery")
+
+    async def ack(self) -> None:
+        """The message is dealt with: a durable session will not get it again.
+
+        Does nothing for a message of a subscriber without a session, or one acknowledged before.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._delivery is not None and self._subscriber is not None:
+            delivery, self._delivery = self._delivery, None
+            self._subscriber.acknowledge(delivery)
+
+
+def received(
+    message: Message, retain: bool, identifiers: tuple[int, ...], now: float
+) -> ReceivedMessage:
+    """What a subscriber sees of a message."""
+    received = ReceivedMessage(
+        message.topic, message.payload, message.qos, retain, publisher=message.client_id
+    )
+    received.subscription_identifiers = identifiers
+    properties = message.properties
+    if properties is not None:
+        received.payload_format_indicator = properties.payload_format_indicator
+        received.content_type = properties.content_type
+        received.response_topic = properties.response_topic
+        received.correlation_data = properties.correlation_data
+        received.user_properties = properties.user_properties
+    if message.expires_at >= 0:
+        received.message_expiry_interval = max(0, int(message.expires_at - now + 0.999))
+    return received
+
+
+class Subscriber:
+    """The receiving end of an in-process subscription: an asynchronous iterator of messages.
+
+    It is bounded. Without a session, messages that find it full are dropped and counted in
+    `dropped`; with one they wait in the session's queue. Either way others go on.
+    """
+
+    __slots__ = (
+        "_core",
+        "_buffer",
+        "_size",
+        "_arrived",
+        "_closed",
+        "session",
+        "dropped",
+        "out",
+        "blocked",
+        "slow",
+        "progress",
+        "stalled",
+        "link",
+    )
+
+    def __init__(self, core: "Core", session: Session, size: int) -> None:
+        self._core = core
+        self._buffer: deque[ReceivedMessage] = deque()
+        self._size = size
+        self._arrived = trio.Event()
+        self._closed = False
+        self.session = session
+        #: Messages that it did not get because it was full.
+        self.dropped = 0
+        # What the engine sees of an outlet; `out` stays empty.
+        self.out: list[bytes] = []
+        self.blocked = False
+        self.slow = False
+        self.progress = 0
+        self.stalled: list[Any] | None = None
+        self.link: Link | None = None
+        session.profile = LOCAL
+        session.version = MQTT_5
+        session.window = size
+
+    # -- the program's side
+
+    def __aiter__(self) -> "Subscriber":
+        return self
+
+    async def __anext__(self) -> ReceivedMessage:
+        """The next message. Raises BrokerStopped when the broker ends under way."""
+        await trio.lowlevel.checkpoint()
+        while not self._buffer:
+            if self._closed:
+                raise BrokerStopped("the broker has stopped")
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        message = self._buffer.popleft()
+        self.progress += 1
+        if self.blocked and len(self._buffer) <= self._size // 2:
+            self.blocked = False
+            self._core.turn(self._core.deliveries.pump, self.session)
+        return message
+
+    async def receive(self) -> ReceivedMessage:
+        """The next message; the same as one step of the iteration."""
+        return await self.__anext__()
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """A message of a durable session is dealt with."""
+        self.progress += 1
+        session = self.session
+        if session.inflight.get(delivery.packet_id) is delivery:
+            del session.inflight[delivery.packet_id]
+            self._core.deliveries.settle(session, delivery)
+            self._core.turn(self._core.deliveries.pump, session)
+
+    def close(self) -> None:
+        """No more messages will come; who waits for one is told."""
+        self._closed = True
+        self._arrived.set()
+
+    # -- the engine's side
+
+    def room(self, size: int) -> bool:
+        """Never asked: frames don't come here."""
+        return False
+
+    def _put(self, message: ReceivedMessage) -> None:
+        self._buffer.append(message)
+        if len(self._buffer) >= self._size:
+            self.blocked = True
+        self._arrived.set()
+
+    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
+        """Take a message at QoS 0, if there is room."""
+        if len(self._buffer) >= self._size:
+            self.dropped += 1
+            return False
+        self._put(received(message, retain, identifiers, self._core.now))
+        return True
+
+    def transmit(self, delivery: Delivery) -> bool:
+        """Take a message at QoS 1 or 2, to be acknowledged."""
+        session = self.session
+        message = received(delivery.message, delivery.retain, delivery.identifiers, self._core.now)
+        message.qos = delivery.qos
+        session.open_flight(delivery)
+        delivery.sent = True
+        message._subscriber = self
+        message._delivery = delivery
+        self._put(message)
+        return True
+
+    def release(self, packet_id: int) -> None:
+        """A QoS 2 exchange within one process is over with its acknowledgement."""
+
+    def again(self) -> None:
+        """Go on with a replay of retained messages in a later turn."""
+        self._core.spawn(self._replay)
+
+    async def _replay(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._core.turn(self._core.deliveries.replay, self.session)

@@ -1,0 +1,483 @@
+"""CONNECT and AUTH: who is it, may it in, which session does it get (3.1, 3.2, 3.15, 4.12)."""
+
+import logging
+from typing import Final
+from uuid import uuid4
+
+from mqtrio.engine.connection import LARGEST, Connection
+from mqtrio.engine.steps import Steps, detach
+from mqtrio.engine.wills import PendingWill
+from mqtrio.errors import ProtocolError
+from mqtrio.hooks import combine
+from mqtrio.hooks.answers import Allow, Challenge, ClientLimits, ConnectionProperties, Deny
+from mqtrio.hooks.events import (
+    AdmitEvent,
+    AuthenticateEvent,
+    ClientConnectedEvent,
+    SessionOpenedEvent,
+)
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
+from mqtrio.state.session import WIRE_3, WIRE_5, WIRE_5_OWN, Session
+from mqtrio.state.topics import InvalidTopicName, check_topic
+from mqtrio.wire.encoder import encode_within
+from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, Connect, Will
+
+log = logging.getLogger("mqtrio.connections")
+
+#: Client identifiers of subscribers in this process begin so; no client from outside has one.
+LOCAL_PREFIX: Final = "$local/"
+
+RECEIVE_MAXIMUM: Final = 65535
+
+
+class Exchange:
+    """An enhanced authentication that is going on, or the method for the next one (4.12)."""
+
+    __slots__ = ("method", "round", "running")
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.round = 0
+        self.running = True
+
+
+def on_early(connection: Connection, packet: object) -> None:
+    """Anything but CONNECT as the first packet [MQTT-3.1.0-1]."""
+    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "the first packet must be CONNECT")
+
+
+def on_late_connect(connection: Connection, packet: Connect) -> None:
+    """A second CONNECT [MQTT-3.1.0-2]."""
+    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "a second CONNECT")
+
+
+def on_connect(connection: Connection, packet: Connect) -> None:
+    """The first packet: look at all of it, then ask who may decide."""
+    core = connection.core
+    core.arrivals += 1
+    connection.arrival = core.arrivals
+    connection.connect = packet
+    connection.version5 = packet.version == MQTT_5
+    connection.maximum_packet_size = packet.maximum_packet_size or LARGEST
+    connection.problem_information = packet.request_problem_information
+    client = connection.client
+    client.client_id = packet.client_id
+    client.username = packet.username
+    client.protocol_version = packet.version
+    client.tls = connection.link.peer.tls
+    _check_client_id(packet)
+    if packet.will is not None:
+        _check_will(connection, packet.will)
+    if packet.authentication_method is not None:
+        connection.authentication = Exchange(packet.authentication_method)
+        connection.deadline = core.now + core.limits.authentication_timeout
+    connection.start(_authenticate(connection, packet, packet.authentication_data))
+
+
+def _check_client_id(packet: Connect) -> None:
+    if packet.client_id.startswith(LOCAL_PREFIX):
+        raise ProtocolError(
+            ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "this client identifier is the broker's own"
+        )
+    if packet.client_id or packet.version == MQTT_5:
+        return
+    if packet.version == MQTT_3_1 or not packet.clean_start:  # [MQTT-3.1.3-7], [MQTT-3.1.3-8]
+        raise ProtocolError(
+            ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "an empty client identifier can't be kept"
+        )
+
+
+def _check_will(connection: Connection, will: Will) -> None:
+    core = connection.core
+    try:
+        check_topic(will.topic, core.limits.topic_levels)
+    except InvalidTopicName as error:
+        raise ProtocolError(error.reason_code, f"will: {error}") from None
+    if will.qos > core.settings.session.maximum_qos:  # [MQTT-3.2.2-12]
+        raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not supported")
+    if will.retain and not core.settings.session.retain_available:  # [MQTT-3.2.2-13]
+        raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported")
+    properties = will.properties
+    if (
+        properties is not None
+        and properties.payload_format_indicator
+        and not _is_text(will.payload)
+    ):
+        raise ProtocolError(ReasonCode.PAYLOAD_FORMAT_INVALID, "the will's payload is not UTF-8")
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# -- authentication
+
+
+def _event(connection: Connection, packet: Connect, data: bytes | None) -> AuthenticateEvent:
+    exchange = connection.authentication
+    return AuthenticateEvent(
+        connection.client,
+        packet.password,
+        packet.authentication_method,
+        data,
+        exchange.round if exchange is not None else 0,
+        connection.announced,
+        packet.clean_start,
+        packet.keep_alive,
+        packet.session_expiry_interval or 0,
+        packet.will,
+        packet.user_properties,
+    )
+
+
+def _authenticate(connection: Connection, packet: Connect, data: bytes | None) -> Steps:
+    """One round: ask the plugins; let in, refuse, or send the next challenge [MQTT-4.12.0-2]."""
+    core = connection.core
+    answer: Allow | Deny | Challenge | None = None
+    if core.hooks.authenticate:
+        event = _event(connection, packet, data)
+        answer = yield from combine.authenticate(core.hooks, event)
+    if connection.closed:
+        return
+    if isinstance(answer, Challenge):
+        _challenge(connection, answer)
+        return
+    if isinstance(answer, Deny):
+        _refuse(connection, answer)
+        return
+    if answer is None:
+        answer = _anonymous(connection, packet)
+    yield from _let_in(connection, packet, answer)
+
+
+def _challenge(connection: Connection, challenge: Challenge) -> None:
+    exchange = connection.authentication
+    if exchange is None:  # [MQTT-4.12.0-6]
+        connection.core.refuse(
+            connection, ReasonCode.NOT_AUTHORIZED, "this client can't answer a challenge"
+        )
+        return
+    exchange.round += 1
+    if not connection.announced:
+        connection.handlers = connection.core.handlers.AUTHENTICATING
+    connection.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, exchange.method, challenge.data))
+
+
+def _refuse(connection: Connection, answer: Deny) -> None:
+    connection.core.refuse(
+        connection,
+        answer.reason_code,
+        answer.reason_string or answer.why or "refused",
+        packet=ConnAck(
+            reason_code=answer.reason_code,
+            reason_string=answer.reason_string,
+            server_reference=answer.server_reference,
+        ),
+    )
+
+
+def _anonymous(connection: Connection, packet: Connect) -> Allow:
+    """Nobody has decided: the listener says whether that is enough."""
+    core = connection.core
+    if packet.authentication_method is not None:  # [MQTT-4.12.0-1]
+        raise ProtocolError(ReasonCode.BAD_AUTHENTICATION_METHOD, "unknown authentication method")
+    if not core.anonymous_allowed(connection.peer):
+        if packet.username is not None or packet.password is not None:
+            raise ProtocolError(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "bad user name or password")
+        raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "anonymous clients are not allowed here")
+    if core.hooks.authenticate:
+        connection.client.username = None  # nobody has vouched for the name
+    return combine.ALLOW
+
+
+def on_auth_while_connecting(connection: Connection, packet: Auth) -> None:
+    """The client's answer to a challenge, before CONNACK [MQTT-4.12.0-3]."""
+    exchange = connection.authentication
+    connect = connection.connect
+    assert exchange is not None
+    assert connect is not None
+    if packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION:
+        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH must continue the authentication")
+    _check_method(exchange, packet)
+    connection.start(_authenticate(connection, connect, packet.authentication_data))
+
+
+def on_unexpected_while_connecting(connection: Connection, packet: object) -> None:
+    """Only AUTH and DISCONNECT may come before CONNACK [MQTT-3.1.2-30]."""
+    raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "only AUTH may follow here")
+
+
+def on_disconnect_while_connecting(connection: Connection, packet: object) -> None:
+    """The client gives up."""
+    connection.close(ReasonCode.SUCCESS, "the client gave up", say=False)
+
+
+def on_auth(connection: Connection, packet: Auth) -> None:
+    """Re-authentication (4.12.1): it goes on beside the other traffic."""
+    exchange = connection.authentication
+    if exchange is None:  # [MQTT-4.12.0-7]
+        raise ProtocolError(
+            ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method in CONNECT"
+        )
+    _check_method(exchange, packet)  # [MQTT-4.12.1-1]
+    again = packet.reason_code == ReasonCode.RE_AUTHENTICATE
+    if not again and (
+        not exchange.running or packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION
+    ):
+        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "this AUTH does not fit here")
+    if again:
+        exchange.round = 0
+        exchange.running = True
+    detach(connection.core, _reauthenticate(connection, packet), connection)
+
+
+def _check_method(exchange: Exchange, packet: Auth) -> None:
+    if packet.authentication_method != exchange.method:
+        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "the authentication method has changed")
+
+
+def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
+    core = connection.core
+    connect = connection.connect
+    exchange = connection.authentication
+    assert connect is not None
+    assert exchange is not None
+    event = _event(connection, connect, packet.authentication_data)
+    answer = yield from combine.authenticate(core.hooks, event)
+    if connection.closed:
+        return
+    if isinstance(answer, Challenge):
+        _challenge(connection, answer)
+        return
+    if not isinstance(answer, Allow):  # [MQTT-4.12.1-2]
+        code = answer.reason_code if isinstance(answer, Deny) else ReasonCode.NOT_AUTHORIZED
+        connection.close(code, "re-authentication failed")
+        return
+    if answer.username is not None and answer.username != connection.username:
+        connection.close(ReasonCode.NOT_AUTHORIZED, "re-authentication as somebody else")
+        return
+    exchange.running = False
+    _grant(connection, answer)
+    session = connection.session
+    assert session is not None
+    core.subscriptions.compile_again(session, "reauthenticate")
+    connection.send(Auth(ReasonCode.SUCCESS, exchange.method, answer.authentication_data))
+
+
+def _grant(connection: Connection, answer: Allow) -> None:
+    """What an Allow gives beside the entrance itself."""
+    core = connection.core
+    connection.permissions = answer.permissions
+    connection.ask_again()
+    connection.limits = answer.limits
+    maximum: int = core.settings.session.maximum_qos
+    connection.maximum_qos = maximum if answer.max_qos is None else min(maximum, answer.max_qos)
+    connection.credentials_expire_at = -1.0
+    if answer.expires_at is not None:
+        connection.credentials_expire_at = core.clock.to_monotonic(answer.expires_at)
+        connection.watch(connection.credentials_expire_at)
+
+
+# -- the session
+
+
+def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
+    """Identity is settled: last veto, then take-over, session, CONNACK."""
+    core = connection.core
+    client = connection.client
+    assigned = ""
+    if answer.username is not None:
+        client.username = answer.username
+    if answer.client_id is not None:
+        client.client_id = answer.client_id
+        assigned = answer.client_id if answer.client_id != packet.client_id else ""
+    if not client.client_id:
+        client.client_id = assigned = f"auto-{uuid4().hex}"  # [MQTT-3.1.3-6], [MQTT-3.2.2-16]
+    if core.hooks.admit:
+        verdict = yield from combine.admit(
+            core.hooks,
+            AdmitEvent(
+                client,
+                packet.clean_start,
+                packet.keep_alive,
+                packet.session_expiry_interval or 0,
+                packet.will,
+                packet.user_properties,
+            ),
+        )
+        if connection.closed:
+            return
+        if isinstance(verdict, Deny):
+            _refuse(connection, verdict)
+            return
+    connection.client_id = client.client_id
+    connection.username = client.username
+    core.hooks.log_default_rules()
+    _grant(connection, answer)
+    if packet.will is not None and packet.will.qos > connection.maximum_qos:
+        raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not allowed")
+    _open(connection, packet, answer, assigned)
+
+
+def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str) -> None:
+    """Claim the session and answer with CONNACK."""
+    core = connection.core
+    limits = answer.limits or ClientLimits()
+    claim = core.sessions.claim(connection, packet.clean_start)
+    session = connection.session = claim.session
+    if packet.will is not None:
+        connection.will = PendingWill(
+            packet.will, connection.client_id, connection.username, connection.permissions
+        )
+    wanted = _wanted_expiry(packet)
+    session.expiry_interval = _capped_expiry(connection, limits, wanted)
+    session.username = connection.username
+    session.window = min(
+        limits.maximum_inflight or core.limits.maximum_inflight,
+        packet.receive_maximum or RECEIVE_MAXIMUM,
+    )
+    _set_profile(connection, session, packet)
+    if connection.version5:
+        maximum = core.limits.topic_alias_maximum
+        if limits.topic_alias_maximum is not None:
+            maximum = limits.topic_alias_maximum
+        connection.incoming_aliases = IncomingAliases(maximum)
+    keep_alive = _keep_alive(connection, packet, limits)
+    connection.keep_alive = float(keep_alive)
+    connection.decoder.maximum_packet_size = (
+        limits.maximum_packet_size or core.limits.maximum_packet_size
+    )
+    connection.handlers = core.handlers.CONNECTED
+    if connection.authentication is not None:
+        connection.authentication.running = False
+    acknowledgement = ConnAck(claim.present and packet.version != MQTT_3_1)
+    if connection.version5:
+        _describe(connection, packet, answer, acknowledgement)
+        acknowledgement.session_expiry_interval = (
+            session.expiry_interval if session.expiry_interval != wanted else None
+        )
+        acknowledgement.assigned_client_identifier = assigned or None
+        acknowledgement.server_keep_alive = keep_alive if keep_alive != packet.keep_alive else None
+    data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
+    if data is None:
+        raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
+    batch = core.recorder.session_opened(connection, session, claim.ended)
+    connection.reply(
+        data, batch, settled=lambda stored: _announced(connection, stored, claim.present)
+    )
+
+
+def _wanted_expiry(packet: Connect) -> int:
+    if packet.version == MQTT_5:
+        return packet.session_expiry_interval or 0
+    return 0 if packet.clean_start else NEVER_EXPIRES
+
+
+def _capped_expiry(connection: Connection, limits: ClientLimits, wanted: int) -> int:
+    """The session expiry interval that is granted (3.2.2.3.2)."""
+    maximum = connection.core.settings.session.maximum_expiry_interval
+    for cap in (maximum, limits.maximum_expiry_interval):
+        if cap is not None:
+            wanted = min(wanted, cap)
+    return wanted
+
+
+def _keep_alive(connection: Connection, packet: Connect, limits: ClientLimits) -> int:
+    """The keep alive that holds, in seconds (3.2.2.3.14)."""
+    keep_alive = packet.keep_alive
+    if not connection.version5:
+        return keep_alive  # MQTT 3 can't be told another one
+    for maximum in (connection.core.settings.session.maximum_keep_alive, limits.maximum_keep_alive):
+        if maximum is not None and not 0 < keep_alive <= maximum:
+            keep_alive = maximum
+    return keep_alive
+
+
+def _set_profile(connection: Connection, session: Session, packet: Connect) -> None:
+    core = connection.core
+    profile = WIRE_3
+    if packet.version == MQTT_5:
+        aliases = min(packet.topic_alias_maximum, core.limits.outgoing_topic_aliases)
+        if aliases:
+            connection.outgoing_aliases = OutgoingAliases(aliases)
+        profile = WIRE_5_OWN if aliases or packet.maximum_packet_size else WIRE_5
+    session.version = packet.version
+    if session.profile != profile:
+        session.profile = profile
+        core.router.forget_session(session)
+
+
+def _describe(
+    connection: Connection, packet: Connect, answer: Allow, acknowledgement: ConnAck
+) -> None:
+    """What an MQTT 5 client is told of this server (3.2.2.3)."""
+    core = connection.core
+    limits = answer.limits or ClientLimits()
+    extra = answer.properties or ConnectionProperties()
+    connection.receive_maximum = limits.receive_maximum or core.limits.receive_maximum
+    acknowledgement.receive_maximum = connection.receive_maximum
+    acknowledgement.maximum_packet_size = connection.decoder.maximum_packet_size
+    assert connection.incoming_aliases is not None
+    acknowledgement.topic_alias_maximum = connection.incoming_aliases.maximum or None
+    if connection.maximum_qos < 2:
+        acknowledgement.maximum_qos = connection.maximum_qos
+    if not core.settings.session.retain_available:
+        acknowledgement.retain_available = False
+    acknowledgement.reason_string = extra.reason_string
+    acknowledgement.user_properties = extra.user_properties
+    if packet.request_response_information:  # [MQTT-3.1.2-28]
+        acknowledgement.response_information = extra.response_information
+    if packet.authentication_method is not None:  # [MQTT-4.12.0-5]
+        acknowledgement.authentication_method = packet.authentication_method
+        acknowledgement.authentication_data = answer.authentication_data
+
+
+def _announced(connection: Connection, stored: bool, present: bool) -> None:
+    """CONNACK is out, and the messages may follow it [MQTT-3.2.0-1]; or the store could not."""
+    core = connection.core
+    if not stored:
+        core.refuse(connection, ReasonCode.SERVER_UNAVAILABLE, "the store failed")
+        return
+    session = connection.session
+    packet = connection.connect
+    assert session is not None
+    assert packet is not None
+    connection.announced = True
+    core.statistics.connections_opened += 1
+    log.info(
+        "connected client=%r user=%r %s mqtt=%d keep_alive=%d%s",
+        connection.client_id,
+        connection.username,
+        connection.peer,
+        packet.version,
+        connection.keep_alive,
+        " session resumed" if present else "",
+    )
+    hooks = core.hooks
+    if hooks.client_connected:
+        hooks.notify(
+            hooks.client_connected,
+            ClientConnectedEvent(
+                connection.client,
+                packet.clean_start,
+                present,
+                packet.keep_alive,
+                packet.user_properties,
+            ),
+        )
+    if hooks.session_opened:
+        hooks.notify(
+            hooks.session_opened,
+            SessionOpenedEvent(connection.client, present, session.expiry_interval),
+        )
+    if connection.keep_alive:
+        connection.watch(core.now + 1.5 * connection.keep_alive)
+    if present:
+        core.subscriptions.compile_again(session, "resume")
+    session.outlet = connection
+    core.deliveries.resume(session)

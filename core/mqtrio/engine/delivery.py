@@ -1,0 +1,137 @@
+"""What lies between a session's queue and its connection: windows, lifetimes, limits, replays."""
+
+from typing import TYPE_CHECKING, Final
+
+from mqtrio.hooks.events import DropReason
+from mqtrio.state.message import Message
+from mqtrio.state.session import Delivery, Session
+
+if TYPE_CHECKING:
+    from mqtrio.engine.core import Core
+
+#: Retained messages replayed before others have their turn.
+REPLAY_SLICE: Final = 256
+
+#: Replayed messages that may wait in a session's queue; more are not fetched before.
+REPLAY_AHEAD: Final = 256
+
+
+class Deliveries:
+    """Moves messages from queues into windows and out of them."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+
+    def hold(self, message: Message) -> None:
+        """One more queue, window or topic holds `message`."""
+        message.references += 1
+        if message.references == 1:
+            self.core.memory += message.size
+
+    def let_go(self, message: Message) -> None:
+        """One holder less; the last one sets the memory free, and the store."""
+        message.references -= 1
+        if not message.references:
+            core = self.core
+            core.memory -= message.size
+            if message.message_id:
+                core.recorder.message_gone(message)
+
+    def settle(self, session: Session, delivery: Delivery) -> None:
+        """A session is done with a message, delivered or not."""
+        if session.stored:
+            self.core.recorder.settled(session, delivery)
+        self.let_go(delivery.message)
+
+    def drop(self, session: Session, message: Message, reason: DropReason) -> None:
+        """Count and tell that a session does not get a message."""
+        session.dropped += 1
+        self.core.statistics.dropped[reason] += 1
+        self.core.observers.dropped(session, message, reason)
+
+    def drop_oldest(self, session: Session) -> None:
+        """Make room in a full queue: the first message goes that was never sent."""
+        queue = session.queue
+        for delivery in queue or ():
+            if not delivery.sent:
+                assert queue is not None
+                queue.remove(delivery)
+                session.queue_bytes -= delivery.message.size
+                self.settle(session, delivery)
+                self.drop(session, delivery.message, "queue_full")
+                return
+
+    def resume(self, session: Session) -> None:
+        """A client is back: first what was under way, then what waited [MQTT-4.4.0-1]."""
+        outlet = session.outlet
+        assert outlet is not None
+        for packet_id in session.rewind():
+            outlet.release(packet_id)
+        self.pump(session)
+
+    def pump(self, session: Session) -> None:
+        """Send from the queue as much as the window and the outbox allow [MQTT-3.3.4-9]."""
+        outlet = session.outlet
+        if outlet is None:
+            return
+        core = self.core
+        queue = session.queue
+        inflight = session.inflight
+        while queue and not outlet.blocked and len(inflight) < session.window:
+            delivery = queue[0]
+            if delivery.waits:
+                break
+            session.dequeue()
+            core.work += 1
+            message = delivery.message
+            if not delivery.sent and message.expired(core.now):  # [MQTT-3.3.2-5], [MQTT-4.3.3-7]
+                self.settle(session, delivery)
+                self.drop(session, message, "expired")
+            elif not outlet.transmit(delivery):
+                self.settle(session, delivery)
+                self.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
+            elif core.hooks.delivered:
+                core.observers.delivered(session, message, delivery.qos, delivery.retain)
+        if outlet.stalled is not None or outlet.slow:
+            self._relieve(session)
+        if session.replays and not outlet.blocked and session.waiting < REPLAY_AHEAD // 2:
+            outlet.again()
+
+    def _relieve(self, session: Session) -> None:
+        outlet = session.outlet
+        assert outlet is not None
+        if not outlet.blocked and session.waiting <= self.core.limits.stall_messages // 2:
+            self.core.pressure.relieved(outlet)
+
+    def replay(self, session: Session) -> None:
+        """Send the next retained messages that a new subscription brings (3.3.1.3), a slice at a time."""
+        outlet = session.outlet
+        replays = session.replays
+        if outlet is None or not replays:
+            return
+        core = self.core
+        router = core.router
+        sent = 0
+        while replays:
+            subscription, messages = replays[0]
+            identifiers = (subscription.identifier,) if subscription.identifier else ()
+            for message in messages:
+                sent += 1
+                core.work += 4
+                if message is not None and not message.expired(core.now):
+                    copy = router.filtered(subscription, message)
+                    if copy is not None:
+                        core.statistics.messages_sent += 1
+                        # [MQTT-3.3.1-8 of 3.1.1]: RETAIN is 1 whatever was published.
+                        router.give(
+                            session, copy, min(copy.qos, subscription.qos), True, identifiers
+                        )
+                if outlet.blocked or session.waiting >= REPLAY_AHEAD:
+                    return
+                if sent >= REPLAY_SLICE:
+                    outlet.again()
+                    return
+            replays.popleft()
+        session.replays = None

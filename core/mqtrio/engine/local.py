@@ -1,0 +1,161 @@
+"""Publishing and subscribing from the broker's own process: the same way as clients', no bytes."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from mqtrio.engine.publish import Outcome, submit
+from mqtrio.engine.steps import complete
+from mqtrio.engine.subscribe import Granted, wants_retained
+from mqtrio.errors import RefusedError, StoreError
+from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.events import Origin, PublishEvent, SubscribeEvent
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.session import Session
+from mqtrio.store.batch import COMMITTED, wait_committed
+from mqtrio.wire.packets import MQTT_5, NEVER_EXPIRES, PublishProperties
+
+if TYPE_CHECKING:
+    from mqtrio.client import Subscriber
+    from mqtrio.engine.core import Core
+
+
+class Publisher:
+    """A program that publishes, where it must wait for subscribers that are behind."""
+
+    __slots__ = ("stalls", "event")
+
+    def __init__(self) -> None:
+        self.stalls = 0
+        self.event = trio.Event()
+
+    def stall(self) -> None:
+        """It waits by itself, in `publish`."""
+
+    def unstall(self) -> None:
+        """The subscribers have caught up, or are given up."""
+        self.event.set()
+
+
+async def publish(
+    core: "Core",
+    topic: str,
+    payload: bytes,
+    qos: int,
+    retain: bool,
+    properties: PublishProperties | None,
+    origin: Origin = "local",
+    client: ClientFacts | None = None,
+) -> int:
+    """Publish one message and wait for what its acknowledgement would wait for.
+
+    Returns the reason code. Raises RefusedError, or StoreError if it could not be stored.
+    """
+    await trio.lowlevel.checkpoint()
+    core.tick()
+    event = PublishEvent(client or ClientFacts(), topic, payload, qos, retain, properties, origin)
+    try:
+        outcome: Outcome = await complete(submit(core, event), core.limits.hook_deadline)
+        stalled = _stalled(core)
+    finally:
+        core.flush()
+    if outcome.refused:
+        raise RefusedError(outcome.reason_code, outcome.why or "the message was refused")
+    if qos and outcome.batch is not COMMITTED:
+        await wait_committed(outcome.batch)
+    if stalled is not None:
+        await stalled.event.wait()
+    return outcome.reason_code
+
+
+def _stalled(core: "Core") -> Publisher | None:
+    if not core.pressure.congested:
+        return None
+    publisher = Publisher()
+    core.pressure.stall(publisher)
+    return publisher if publisher.stalls else None
+
+
+async def join(
+    core: "Core",
+    client_id: str,
+    topic_filters: Iterable[str],
+    qos: int,
+    size: int,
+    *,
+    durable: bool,
+    retained: bool,
+) -> "Subscriber":
+    """Subscribe; the messages come out of the Subscriber. Raises RefusedError, StoreError."""
+    from mqtrio.client import Subscriber
+
+    session, new = _claim(core, client_id) if durable else (Session(client_id, None, MQTT_5), True)
+    subscriber = Subscriber(core, session, size)
+    client = ClientFacts(client_id, None, protocol_version=MQTT_5)
+    batch = COMMITTED
+    if durable and new:
+        batch = core.recorder.session_opened_locally(session)
+    elif durable:
+        core.router.forget_session(session)
+    replays = []
+    try:
+        for topic_filter in topic_filters:
+            event = SubscribeEvent(client, topic_filter, qos, retain_handling=1, origin="local")
+            granted: Granted = await complete(
+                core.subscriptions.request(
+                    session, event, None, core.limits.subscriptions_per_session
+                ),
+                core.limits.hook_deadline,
+            )
+            if granted.subscription is None:
+                raise RefusedError(granted.reason_code, f"{topic_filter!r} was refused")
+            if granted.batch is not COMMITTED:
+                batch = granted.batch
+            if retained and wants_retained(granted.subscription, granted.new):
+                replays.append(granted.subscription)
+        await wait_committed(batch)
+    except BaseException:
+        leave(core, subscriber, durable=durable and not new)
+        raise
+    core.tick()
+    session.outlet = subscriber
+    core.deliveries.resume(session)
+    for subscription in replays:
+        core.subscriptions.replay(subscription)
+    core.flush()
+    return subscriber
+
+
+def _claim(core: "Core", client_id: str) -> tuple[Session, bool]:
+    """The durable session of this name, which nobody else may use now."""
+    if client_id in core.sessions.reloading:
+        raise StoreError("the session is being restored")
+    session = core.sessions.by_id.get(client_id)
+    if session is None:
+        session = Session(client_id, None, MQTT_5)
+        session.expiry_interval = NEVER_EXPIRES
+        core.sessions.by_id[client_id] = session
+        return session, True
+    if session.outlet is not None:
+        raise RefusedError(ReasonCode.PACKET_IDENTIFIER_IN_USE, "this session is in use")
+    return session, False
+
+
+def leave(core: "Core", subscriber: "Subscriber", *, durable: bool) -> None:
+    """The program has stopped listening; a durable session goes on collecting messages."""
+    session = subscriber.session
+    session.outlet = None
+    subscriber.close()
+    core.tick()
+    if subscriber.stalled is not None:
+        core.pressure.release(subscriber)
+    if durable:
+        session.disconnected(core.now)
+    elif core.sessions.by_id.get(session.client_id) is session:
+        core.sessions.remove(session)
+    else:
+        for topic_filter in list(session.subscriptions):
+            core.router.remove(session, topic_filter)
+        core.sessions.empty(session)
+    core.flush()

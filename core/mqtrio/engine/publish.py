@@ -1,0 +1,375 @@
+"""The one way of every message: authorize, transform, retain, route, acknowledge (3.3, DESIGN 2).
+
+A client's PUBLISH, a will, a message of this process, of a bridge or of the broker itself: they
+differ in `origin` and in who is told what became of them.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from mqtrio.engine.convert import event_of, message_from
+from mqtrio.engine.router import SLICE
+from mqtrio.engine.steps import Steps, detach
+from mqtrio.errors import ProtocolError
+from mqtrio.hooks import combine
+from mqtrio.hooks.answers import Close, Deny, Drop, Permissions, Reject
+from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.events import Origin, PublishEvent
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.message import Message, message_of
+from mqtrio.state.session import Session
+from mqtrio.store.batch import COMMITTED, Batch
+from mqtrio.wire.encoder import acknowledgement, encode_within
+from mqtrio.wire.packets import PubAck, Publish, PublishProperties, PubRec
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.core import Core
+    from mqtrio.engine.route import Route
+
+log = logging.getLogger("mqtrio.publish")
+
+PUBACK: Final = 4
+PUBREC: Final = 5
+
+
+class Outcome:
+    """What became of a message: its reason code, and what the acknowledgement waits for.
+
+    `close`: the publisher's connection ends with the reason code. `unanswered`: an MQTT 3 publisher
+    gets no acknowledgement, so that it sends the message again.
+    """
+
+    __slots__ = ("reason_code", "why", "batch", "close", "unanswered", "throttle")
+
+    def __init__(
+        self,
+        reason_code: int = 0,
+        why: str | None = None,
+        batch: Batch = COMMITTED,
+        *,
+        close: bool = False,
+        unanswered: bool = False,
+    ) -> None:
+        self.reason_code = reason_code
+        self.why = why
+        self.batch = batch
+        self.close = close
+        self.unanswered = unanswered
+        self.throttle = 0.0
+
+    @property
+    def refused(self) -> bool:
+        """Whether the message went nowhere because somebody said no."""
+        return self.reason_code >= ReasonCode.UNSPECIFIED_ERROR
+
+
+# -- from a client
+
+
+def on_publish(connection: "Connection", packet: Publish) -> None:
+    """A client's message [MQTT-3.3.4-1]."""
+    core = connection.core
+    if packet.frame is not None and packet.properties is None and not connection.asked:
+        # QoS 0, not retained, nobody to ask or tell: its frame goes on as it came.
+        route = core.router.routes.get(packet.topic)
+        if route is None:
+            route = core.router.route(packet.topic)
+        if route.plain:
+            core.statistics.messages_received += 1
+            core.router.forward(route, packet, connection)
+            if core.pressure.congested:
+                core.pressure.stall(connection)
+            return
+    _receive(connection, packet)
+
+
+def _receive(connection: "Connection", packet: Publish) -> None:
+    core = connection.core
+    _check(connection, packet)
+    session = connection.session
+    assert session is not None
+    if packet.qos == 2 and session.received and packet.packet_id in session.received:
+        # [MQTT-4.3.3-10]: a repetition is acknowledged again and goes nowhere.
+        data = acknowledgement(PUBREC, packet.packet_id, 0, connection.decoder.version)
+        connection.reply(data, COMMITTED)
+        return
+    core.statistics.messages_received += 1
+    if not connection.asked and not packet.retain:
+        route = core.router.route(packet.topic)
+        if route.plain:
+            message = message_of(packet, connection.client_id, connection.username, core.now)
+            _acknowledge(connection, packet, _accept(core, route, message, connection, packet))
+            return
+    connection.start(_ask(connection, packet))
+
+
+def _check(connection: "Connection", packet: Publish) -> None:
+    """What the standard and the settings forbid; resolves the topic alias first."""
+    core = connection.core
+    properties = packet.properties
+    if properties is not None and connection.incoming_aliases is not None:
+        packet.topic = connection.incoming_aliases.resolve(packet.topic, properties.topic_alias)
+        if properties.payload_format_indicator and not _is_text(packet.payload):
+            if not packet.qos:
+                raise ProtocolError(
+                    ReasonCode.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8 as it claims"
+                )
+    if packet.topic.count("/") >= core.limits.topic_levels:
+        raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
+    if packet.retain and not core.settings.session.retain_available:
+        raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported")
+    if not packet.qos:
+        return
+    if packet.qos > connection.maximum_qos:  # [MQTT-3.2.2-11]
+        raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "this QoS is not supported")
+    if connection.receive_maximum and not packet.dup:
+        session = connection.session
+        assert session is not None
+        unfinished = connection.owed_pubacks + len(session.received or ())
+        if unfinished >= connection.receive_maximum:  # [MQTT-3.3.4-7]
+            raise ProtocolError(
+                ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than announced"
+            )
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _ask(connection: "Connection", packet: Publish) -> Steps:
+    """The whole way, with hooks."""
+    core = connection.core
+    properties = packet.properties
+    if properties is not None and properties.payload_format_indicator:
+        if not _is_text(packet.payload):
+            why = "the payload is not UTF-8 as it claims"
+            outcome = Outcome(ReasonCode.PAYLOAD_FORMAT_INVALID, why)
+            _acknowledge(connection, packet, outcome)
+            return
+    event = PublishEvent(
+        connection.client, packet.topic, packet.payload, packet.qos, packet.retain, properties
+    )
+    outcome = yield from submit(core, event, connection.permissions, connection, packet)
+    if not connection.closed:
+        _acknowledge(connection, packet, outcome)
+
+
+def _acknowledge(connection: "Connection", packet: Publish, outcome: Outcome) -> None:
+    """Answer by QoS, when what it promises is stored; and let the publisher feel the pressure."""
+    core = connection.core
+    if outcome.close:
+        connection.close(outcome.reason_code, outcome.why or "closed by a plugin")
+        return
+    if packet.qos:
+        _answer(connection, packet, outcome)
+    if outcome.throttle:
+        connection.throttle(outcome.throttle)
+    if core.pressure.congested:
+        core.pressure.stall(connection)
+    if core.recorder.full:
+        connection.await_room()
+
+
+def _answer(connection: "Connection", packet: Publish, outcome: Outcome) -> None:
+    kind = PUBACK if packet.qos == 1 else PUBREC
+    packet_id = packet.packet_id
+    version = connection.decoder.version
+    if not connection.version5:
+        if not outcome.unanswered:
+            connection.reply(acknowledgement(kind, packet_id, 0, version), outcome.batch)
+        return
+    code = outcome.reason_code
+    if outcome.refused and outcome.why and connection.problem_information:
+        answer = (PubAck if kind == PUBACK else PubRec)(packet_id, code, outcome.why)
+        data = encode_within(answer, version, connection.maximum_packet_size)
+        if data is not None:
+            connection.reply(data, COMMITTED)
+        return
+    data = acknowledgement(kind, packet_id, code, version)
+    if outcome.batch is COMMITTED:
+        connection.reply(data, COMMITTED)
+        return
+    failed = acknowledgement(kind, packet_id, ReasonCode.UNSPECIFIED_ERROR, version)
+    session = connection.session
+    assert session is not None
+    if kind == PUBREC:
+        connection.reply(
+            data, outcome.batch, failed, lambda stored: _forget_refused(session, packet_id, stored)
+        )
+    else:
+        connection.reply(data, outcome.batch, failed)
+
+
+def _forget_refused(session: Session, packet_id: int, stored: bool) -> None:
+    """After a PUBREC with a failure the identifier stands for nothing [MQTT-4.3.3-9]."""
+    if not stored:
+        session.end_receipt(packet_id)
+
+
+# -- from anybody
+
+
+def submit(
+    core: "Core",
+    event: PublishEvent,
+    permissions: Permissions | None = None,
+    connection: "Connection | None" = None,
+    packet: Publish | None = None,
+) -> Steps:
+    """Authorize, transform and publish one message; returns its Outcome."""
+    hooks = core.hooks
+    if connection is None or not connection.remembers(event.topic):
+        allowed = yield from combine.authorize_publish(hooks, event, permissions)
+        if isinstance(allowed, Deny):
+            log.debug("denied %r to publish to %r: %s", event.client_id, event.topic, allowed.why)
+            return Outcome(allowed.reason_code, allowed.reason_string)
+        if allowed.remember and connection is not None:
+            connection.remember(event.topic)
+    if hooks.transform_publish:
+        changed = yield from combine.transform_publish(hooks, event, core.limits.topic_levels)
+        if not isinstance(changed, PublishEvent):
+            return _refused(core, event, changed)
+    else:
+        changed = event
+    message = message_from(changed, core.now)
+    route = core.router.route(message.topic)
+    if message.retain and not core.settings.session.retain_available:
+        message.retain = False
+    if route.weight > SLICE:
+        outcome = yield from _accept_slowly(core, route, message, connection, packet, changed)
+    else:
+        outcome = _accept(core, route, message, connection, packet, changed)
+    outcome.throttle = event.throttle
+    return outcome
+
+
+def _refused(core: "Core", event: PublishEvent, answer: Drop | Reject | Close) -> Outcome:
+    if isinstance(answer, Drop):
+        core.statistics.dropped["transform"] += 1
+        core.observers.dropped_for_all(event)
+        return Outcome()
+    if isinstance(answer, Close):
+        return Outcome(answer.reason_code, answer.why, close=True)
+    return Outcome(answer.reason_code, answer.reason_string)
+
+
+def _accept(
+    core: "Core",
+    route: "Route",
+    message: Message,
+    connection: "Connection | None",
+    packet: Publish | None,
+    event: PublishEvent | None = None,
+) -> Outcome:
+    """Nobody objects: keep it where it is retained, hand it to all who want it."""
+    refusal = _no_room(core, route, message)
+    if refusal is not None:
+        return refusal
+    batch = _begin(core, message, connection, packet)
+    delivered = core.router.deliver(route, message)
+    return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
+
+
+def _accept_slowly(
+    core: "Core",
+    route: "Route",
+    message: Message,
+    connection: "Connection | None",
+    packet: Publish | None,
+    event: PublishEvent,
+) -> Steps:
+    """`_accept` for a message with very many targets."""
+    refusal = _no_room(core, route, message)
+    if refusal is not None:
+        return refusal
+    batch = _begin(core, message, connection, packet)
+    delivered = yield from core.router.deliver_slowly(route, message)
+    return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
+
+
+def _no_room(core: "Core", route: "Route", message: Message) -> Outcome | None:
+    """The bounds that refuse a message before anybody gets it."""
+    code = core.router.refusal(route, message) if message.qos else 0
+    if message.retain and message.payload and not code:
+        full = len(core.retained) >= core.limits.retained_messages
+        if (full and core.retained.get(message.topic) is None) or (
+            core.memory > core.limits.memory
+        ):
+            code = ReasonCode.QUOTA_EXCEEDED
+    if not code:
+        return None
+    core.statistics.dropped["refused"] += 1
+    return Outcome(code, "the broker has no room for this message", unanswered=True)
+
+
+def _begin(
+    core: "Core", message: Message, connection: "Connection | None", packet: Publish | None
+) -> Batch:
+    """What is kept of a message before it is delivered."""
+    batch = COMMITTED
+    if packet is not None and packet.qos == 2 and connection is not None:
+        session = connection.session
+        assert session is not None
+        session.begin_receipt(packet.packet_id)
+        if session.stored:
+            batch = core.recorder.receipt_begun(session, packet.packet_id)
+    if message.retain:
+        retained = core.keep(message)
+        if message.qos:
+            batch = retained
+    return batch
+
+
+def _accepted(
+    core: "Core", route: "Route", message: Message, batch: Batch, event: PublishEvent | None
+) -> Outcome:
+    hooks = core.hooks
+    if hooks.published:
+        if event is None:
+            event = event_of(core, message)
+        hooks.notify(hooks.published, event)
+    code = 0 if route.weight else ReasonCode.NO_MATCHING_SUBSCRIBERS
+    return Outcome(code, None, batch)
+
+
+# -- from the broker's side
+
+
+def publish_detached(
+    core: "Core", message: Message, permissions: Permissions | None = None
+) -> None:
+    """Publish a will or a $SYS message: the same way, with nobody to answer to."""
+
+    def steps() -> Steps:
+        outcome = yield from submit(core, event_of(core, message), permissions)
+        if outcome.refused:
+            core.statistics.dropped["refused"] += 1
+            log.warning(
+                "%s message of %r to %r was refused: 0x%02X %s",
+                message.origin,
+                message.client_id,
+                message.topic,
+                outcome.reason_code,
+                outcome.why or "",
+            )
+        core.pressure.congested.clear()
+
+    detach(core, steps())
+
+
+def local_event(
+    topic: str,
+    payload: bytes,
+    qos: int,
+    retain: bool,
+    properties: PublishProperties | None,
+    origin: Origin = "local",
+    client: ClientFacts | None = None,
+) -> PublishEvent:
+    """A message that a program of this process publishes."""
+    return PublishEvent(client or ClientFacts(), topic, payload, qos, retain, properties, origin)

@@ -1,0 +1,284 @@
+"""What the engine does, as changes for the store. Nothing is built while the store isn't durable."""
+
+from typing import TYPE_CHECKING
+
+from mqtrio.state.message import Message
+from mqtrio.state.session import Delivery, Session
+from mqtrio.store.batch import COMMITTED, Batch, BatchState
+from mqtrio.store.changes import (
+    MessagePut,
+    MessageRemoved,
+    QueuedPut,
+    QueuedReleased,
+    QueuedRemoved,
+    QueuedSent,
+    ReceivedPut,
+    ReceivedRemoved,
+    RetainedPut,
+    RetainedRemoved,
+    SessionClosed,
+    SessionPut,
+    SessionRemoved,
+    SubscriptionPut,
+    SubscriptionRemoved,
+    WillPut,
+    WillRemoved,
+    stored_properties,
+)
+from mqtrio.store.journal import Journal
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.core import Core
+    from mqtrio.engine.wills import PendingWill
+    from mqtrio.state.index import Subscription
+
+
+class FirstCommit:
+    """Holds back a QoS 2 message until the store has it: a crash must not make it two messages."""
+
+    __slots__ = ("core", "session", "delivery")
+
+    def __init__(self, core: "Core", session: Session, delivery: Delivery) -> None:
+        self.core = core
+        self.session = session
+        self.delivery = delivery
+
+    def released(self, batch: Batch) -> None:
+        """The message may go out now (or its session is lost)."""
+        if batch.state is BatchState.DONE:
+            self.delivery.waits = False
+            self.core.deliveries.pump(self.session)
+
+
+class Recorder:
+    """One method for each thing that must survive; returns the batch to wait for.
+
+    Which of them are called is the caller's decision: only sessions that are `stored` count.
+    """
+
+    __slots__ = ("core", "journal", "active", "_message_id", "_stored_wills")
+
+    def __init__(self, core: "Core", journal: Journal) -> None:
+        self.core = core
+        self.journal = journal
+        self.active = journal.active
+        self._message_id = 0
+        self._stored_wills: set[str] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether publishers must wait until the store has caught up."""
+        return self.journal.full
+
+    def continue_after(self, message_id: int) -> None:
+        """New messages get identifiers above this one."""
+        self._message_id = max(self._message_id, message_id)
+
+    # -- sessions
+
+    def session_opened(self, connection: "Connection", session: Session, ended: Batch) -> Batch:
+        """A session was claimed; it is stored if it may outlive its connection.
+
+        Waits also for `ended`, the end of a stored session that Clean Start replaced.
+        """
+        if not self.active or (session.ends_with_connection and not session.stored):
+            return ended
+        session.stored = True
+        clock = self.core.clock
+        expires_at = connection.credentials_expire_at
+        batch = self.journal.append(
+            SessionPut(
+                session.client_id,
+                session.username,
+                session.version,
+                session.expiry_interval,
+                session.epoch,
+                clock.wall(),
+                clock.to_wall(expires_at) if expires_at >= 0 else None,
+            )
+        )
+        pending = connection.will
+        if pending is not None:
+            self._will(pending, None)
+        return batch
+
+    def session_opened_locally(self, session: Session) -> Batch:
+        """A program of this process has a durable session."""
+        if not self.active:
+            return COMMITTED
+        session.stored = True
+        return self.journal.append(
+            SessionPut(
+                session.client_id,
+                session.username,
+                session.version,
+                session.expiry_interval,
+                session.epoch,
+                self.core.clock.wall(),
+            )
+        )
+
+    def session_left(self, session: Session) -> None:
+        """The connection is gone, the session stays."""
+        closed_at = self.core.clock.wall()
+        self.journal.append(SessionClosed(session.client_id, closed_at), lazy=True)
+
+    def session_ended(self, session: Session) -> Batch:
+        """A stored session is thrown away."""
+        return self.journal.append(SessionRemoved(session.client_id))
+
+    def subscribed(self, session: Session, subscription: "Subscription") -> Batch:
+        """A subscription of a stored session."""
+        return self.journal.append(
+            SubscriptionPut(
+                session.client_id,
+                subscription.topic_filter,
+                subscription.qos,
+                subscription.no_local,
+                subscription.retain_as_published,
+                subscription.retain_handling,
+                subscription.identifier,
+            ),
+            size=100 + len(subscription.topic_filter),
+        )
+
+    def unsubscribed(self, session: Session, topic_filter: str) -> Batch:
+        """A subscription of a stored session is no more."""
+        return self.journal.append(SubscriptionRemoved(session.client_id, topic_filter))
+
+    # -- outgoing messages
+
+    def queued(self, session: Session, delivery: Delivery) -> Batch:
+        """A stored session gets a message; the message itself is stored once for all."""
+        journal = self.journal
+        message = delivery.message
+        if not message.message_id:
+            self._message_id += 1
+            message.message_id = self._message_id
+            clock = self.core.clock
+            journal.append(
+                MessagePut(
+                    message.message_id,
+                    message.topic,
+                    message.payload,
+                    message.qos,
+                    message.retain,
+                    stored_properties(message.properties),
+                    message.client_id,
+                    message.username,
+                    clock.to_wall(message.expires_at) if message.expires_at >= 0 else None,
+                    message.origin,
+                ),
+                size=message.size,
+            )
+        delivery.sequence = session.next_sequence()
+        group = delivery.group
+        batch = journal.append(
+            QueuedPut(
+                session.client_id,
+                delivery.sequence,
+                message.message_id,
+                delivery.qos,
+                delivery.retain,
+                delivery.identifiers,
+                shared=f"$share/{group.name}/{group.pattern}" if group is not None else "",
+            )
+        )
+        if delivery.qos == 2 and batch.state is BatchState.OPEN:
+            delivery.waits = True
+            batch.waiters[FirstCommit(self.core, session, delivery)] = None
+        return batch
+
+    def sent(self, session: Session, delivery: Delivery) -> None:
+        """A message of a stored session is under way, with this packet identifier."""
+        self.journal.append(
+            QueuedSent(session.client_id, delivery.sequence, delivery.packet_id), lazy=True
+        )
+
+    def released(self, session: Session, delivery: Delivery) -> Batch:
+        """PUBREC came: from now on it is PUBREL that is repeated."""
+        return self.journal.append(QueuedReleased(session.client_id, delivery.sequence))
+
+    def settled(self, session: Session, delivery: Delivery) -> None:
+        """A stored session is done with a message."""
+        self.journal.append(QueuedRemoved(session.client_id, delivery.sequence), lazy=True)
+
+    def message_gone(self, message: Message) -> None:
+        """Nobody holds a stored message any more."""
+        self.journal.append(MessageRemoved(message.message_id), lazy=True)
+
+    # -- incoming QoS 2
+
+    def receipt_begun(self, session: Session, packet_id: int) -> Batch:
+        """The identifier of an incoming QoS 2 message is in use."""
+        return self.journal.append(ReceivedPut(session.client_id, packet_id))
+
+    def receipt_ended(self, session: Session, packet_id: int) -> Batch:
+        """PUBREL came for it."""
+        return self.journal.append(ReceivedRemoved(session.client_id, packet_id))
+
+    # -- retained messages
+
+    def retained(self, message: Message) -> Batch:
+        """The retained message of a topic is another one; nobody waits for one at QoS 0."""
+        if not self.active:
+            return COMMITTED
+        clock = self.core.clock
+        return self.journal.append(
+            RetainedPut(
+                message.topic,
+                message.payload,
+                message.qos,
+                stored_properties(message.properties),
+                message.client_id,
+                message.username,
+                clock.to_wall(message.expires_at) if message.expires_at >= 0 else None,
+                message.origin,
+            ),
+            size=message.size,
+            lazy=not message.qos,
+        )
+
+    def unretained(self, topic: str, lazy: bool) -> Batch:
+        """A topic has no retained message any more."""
+        if not self.active:
+            return COMMITTED
+        return self.journal.append(RetainedRemoved(topic), lazy=lazy)
+
+    # -- wills
+
+    def will_waits(self, pending: "PendingWill", due: float) -> None:
+        """A will is to be published later."""
+        if self.active:
+            self._will(pending, self.core.clock.to_wall(due))
+
+    def will_gone(self, client_id: str) -> None:
+        """A will was published or is forgotten."""
+        if client_id in self._stored_wills:
+            self._stored_wills.discard(client_id)
+            self.journal.append(WillRemoved(client_id), lazy=True)
+
+    def will_restored(self, client_id: str) -> None:
+        """A will came from the store and is still there."""
+        self._stored_wills.add(client_id)
+
+    def _will(self, pending: "PendingWill", due: float | None) -> None:
+        will = pending.will
+        properties = will.properties
+        self._stored_wills.add(pending.client_id)
+        self.journal.append(
+            WillPut(
+                pending.client_id,
+                pending.username,
+                will.topic,
+                will.payload,
+                will.qos,
+                will.retain,
+                will.delay_interval,
+                properties.message_expiry_interval if properties is not None else None,
+                stored_properties(properties),
+                due,
+            ),
+            size=len(will.payload) + 200,
+        )

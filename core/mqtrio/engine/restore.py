@@ -1,0 +1,232 @@
+"""Sessions, wills and retained messages from the store: at start, and after a failed commit."""
+
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from mqtrio.engine.wills import PendingWill
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.index import ShareGroup, Subscription
+from mqtrio.state.message import NEVER, Message
+from mqtrio.state.session import Delivery, Session
+from mqtrio.store.changes import MessagePut, RetainedPut, WillPut, publish_properties
+from mqtrio.store.journal import Failure
+from mqtrio.store.protocol import Loaded, LoadedSession, QueuedRow, Store
+from mqtrio.wire.packets import Will
+
+if TYPE_CHECKING:
+    from mqtrio.engine.core import Core
+
+log = logging.getLogger("mqtrio.store")
+
+#: Rows asked of the store at a time.
+PAGE: Final = 1000
+
+
+class Restorer:
+    """Brings memory into agreement with the store."""
+
+    __slots__ = ("core", "store")
+
+    def __init__(self, core: "Core", store: Store) -> None:
+        self.core = core
+        self.store = store
+
+    # -- at start
+
+    async def start(self) -> None:
+        """Load everything before the first client comes."""
+        if not self.store.durable:
+            return
+        core = self.core
+        after: str | None = None
+        while page := await self.store.retained(None, after, PAGE):
+            for row in page:
+                core.deliveries.hold(self._retained(row))
+            after = page[-1].topic
+            if len(page) < PAGE:
+                break
+        loaded = await self.store.load()
+        core.recorder.continue_after(loaded.highest_message_id)
+        await self._sessions(loaded, loaded.sessions)
+        for client_id, will in loaded.wills.items():
+            self._will(client_id, will)
+        log.info(
+            "restored %d sessions and %d retained messages",
+            len(core.sessions.by_id),
+            len(core.retained),
+        )
+
+    def _retained(self, row: RetainedPut) -> Message:
+        message = self._message(
+            row.topic, row.payload, row.qos, True, row.properties, row.expires_at
+        )
+        message.client_id = row.publisher
+        message.username = row.username
+        message.origin = row.origin
+        self.core.retained.set(message)
+        return message
+
+    # -- after a failed commit
+
+    def failed(self, failure: Failure) -> None:
+        """Memory is ahead of the store: the sessions concerned are closed and stay unusable."""
+        core = self.core
+        log.error(
+            "a commit failed (%s); %d sessions are loaded again from the store",
+            failure.error,
+            len(failure.client_ids),
+        )
+        core.sessions.reloading |= failure.client_ids
+        for client_id in failure.client_ids:
+            session = core.sessions.by_id.get(client_id)
+            holder = core.sessions.holders.get(client_id)
+            if session is not None:
+                session.reloading = True
+                session.stored = False
+            if holder is not None:
+                holder.forget_will()
+                holder.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+            if session is not None:
+                core.sessions.empty(session)
+            core.wills.registry.cancel(client_id)
+
+    async def recover(self, client_ids: frozenset[str]) -> None:
+        """Load these sessions again. Raises StoreError if the store can't yet."""
+        core = self.core
+        loaded = await self.store.load(client_ids)
+        rows = {
+            client_id: await self._queue(client_id)
+            for client_id in client_ids
+            if client_id in loaded.sessions
+        }
+        for client_id in client_ids:
+            session = core.sessions.by_id.get(client_id)
+            if session is not None:
+                core.sessions.forget(session)
+            core.sessions.reloading.discard(client_id)
+        messages: dict[int, Message] = self._messages_in_memory()
+        for client_id in client_ids:
+            if client_id in loaded.sessions:
+                self._session(loaded.sessions[client_id], rows[client_id], messages)
+            if client_id in loaded.wills:
+                self._will(client_id, loaded.wills[client_id])
+        core.flush()
+
+    def _messages_in_memory(self) -> dict[int, Message]:
+        """Stored messages that other sessions hold, so that each exists once."""
+        return {
+            delivery.message.message_id: delivery.message
+            for session in self.core.sessions.by_id.values()
+            if session.stored
+            for delivery in session.deliveries()
+        }
+
+    # -- parts
+
+    async def _sessions(self, loaded: Loaded, client_ids: Collection[str]) -> None:
+        messages: dict[int, Message] = {}
+        for client_id in client_ids:
+            rows = await self._queue(client_id) if loaded.sessions[client_id].queued else []
+            self._session(loaded.sessions[client_id], rows, messages)
+
+    async def _queue(self, client_id: str) -> list[QueuedRow]:
+        rows: list[QueuedRow] = []
+        after = 0
+        while page := await self.store.queued(client_id, after, PAGE):
+            rows += page
+            after = page[-1].sequence
+            if len(page) < PAGE:
+                break
+        return rows
+
+    def _session(
+        self, loaded: LoadedSession, rows: list[QueuedRow], messages: dict[int, Message]
+    ) -> None:
+        core = self.core
+        record = loaded.session
+        session = Session(record.client_id, record.username, record.version)
+        session.expiry_interval = record.expiry_interval
+        session.epoch = record.epoch
+        session.stored = True
+        session.received = set(loaded.received) or None
+        session.continue_sequence(loaded.highest_sequence)
+        core.sessions.by_id[session.client_id] = session
+        for row in loaded.subscriptions:
+            core.router.add(
+                Subscription(
+                    session,
+                    row.topic_filter,
+                    row.qos,
+                    row.no_local,
+                    row.retain_as_published,
+                    row.retain_handling,
+                    row.identifier,
+                )
+            )
+        core.subscriptions.compile_again(session, "resume")
+        for queued in rows:
+            message = messages.get(queued.message.message_id)
+            if message is None:
+                message = messages[queued.message.message_id] = self._stored(queued.message)
+            self._queued(session, queued, message)
+        closed_at = loaded.closed_at
+        left = core.now if closed_at is None else core.clock.to_monotonic(closed_at)
+        core.sessions.wait_for_client(session, left)
+
+    def _queued(self, session: Session, row: QueuedRow, message: Message) -> None:
+        group = self._group(row.shared) if row.shared else None
+        delivery = Delivery(message, row.qos, row.retain, row.identifiers, group)
+        delivery.sequence = row.sequence
+        delivery.packet_id = row.packet_id
+        delivery.sent = bool(row.packet_id)
+        delivery.released = row.released
+        self.core.deliveries.hold(message)
+        if row.packet_id:
+            session.open_flight(delivery)
+        else:
+            session.enqueue(delivery)
+
+    def _group(self, topic_filter: str) -> ShareGroup | None:
+        return self.core.router.index.group_of(topic_filter)
+
+    def _stored(self, row: MessagePut) -> Message:
+        message = self._message(
+            row.topic, row.payload, row.qos, row.retain, row.properties, row.expires_at
+        )
+        message.client_id = row.publisher
+        message.username = row.username
+        message.origin = row.origin
+        message.message_id = row.message_id
+        return message
+
+    def _message(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        stored: tuple[int | None, str | None, str | None, bytes | None, tuple[tuple[str, str], ...]]
+        | None,
+        expires_at: float | None,
+    ) -> Message:
+        interval: int | None = None
+        moment = NEVER
+        if expires_at is not None:
+            moment = max(self.core.clock.to_monotonic(expires_at), 0.0)
+            interval = max(0, int(moment - self.core.now + 0.999))
+        message = Message(topic, payload, qos, retain, publish_properties(stored, interval))
+        message.expires_at = moment
+        return message
+
+    def _will(self, client_id: str, row: WillPut) -> None:
+        core = self.core
+        properties = publish_properties(row.properties, row.message_expiry_interval)
+        will = Will(row.topic, row.payload, row.qos, row.retain, row.delay_interval, properties)
+        pending = PendingWill(will, client_id, row.username, None)
+        if row.due is None:
+            due = core.now + row.delay_interval
+        else:
+            due = core.clock.to_monotonic(row.due)
+        core.recorder.will_restored(client_id)
+        core.wills.schedule(pending, due)

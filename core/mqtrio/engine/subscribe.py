@@ -1,0 +1,288 @@
+"""SUBSCRIBE and UNSUBSCRIBE (3.8 to 3.11)."""
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mqtrio.engine.steps import Steps
+from mqtrio.errors import ProtocolError
+from mqtrio.hooks import combine
+from mqtrio.hooks.answers import Close, Deny, Permissions, Reject
+from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.events import (
+    DeliveryEvent,
+    DeliveryReason,
+    SubscribedEvent,
+    SubscribeEvent,
+    UnsubscribedEvent,
+)
+from mqtrio.hooks.plugin import DeliveryFilter
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.index import Subscription
+from mqtrio.state.session import Session
+from mqtrio.state.topics import InvalidTopicFilter, check_topic_filter
+from mqtrio.store.batch import COMMITTED, Batch
+from mqtrio.wire.encoder import encode_within
+from mqtrio.wire.packets import (
+    MQTT_3_1,
+    MQTT_5,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    UnsubAck,
+    Unsubscribe,
+)
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.core import Core
+
+log = logging.getLogger("mqtrio.subscribe")
+
+
+class Granted:
+    """The answer to one topic filter: its reason code and, if it was granted, what stands now."""
+
+    __slots__ = ("reason_code", "subscription", "batch", "new", "close")
+
+    def __init__(
+        self,
+        reason_code: int,
+        subscription: Subscription | None = None,
+        batch: Batch = COMMITTED,
+        new: bool = False,
+        close: bool = False,
+    ) -> None:
+        self.reason_code = reason_code
+        self.subscription = subscription
+        self.batch = batch
+        self.new = new
+        self.close = close
+
+
+# -- from a client
+
+
+def on_subscribe(connection: "Connection", packet: Subscribe) -> None:
+    """Every filter is answered, all in one SUBACK [MQTT-3.8.4-1], [MQTT-3.8.4-5]."""
+    for request in packet.requests:
+        if request.no_local and request.topic_filter.startswith("$share/"):  # [MQTT-3.8.3-4]
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "no local on a shared subscription")
+    connection.start(_subscribe(connection, packet))
+
+
+def _subscribe(connection: "Connection", packet: Subscribe) -> Steps:
+    core = connection.core
+    session = connection.session
+    assert session is not None
+    codes: list[int] = []
+    batch = COMMITTED
+    replays: list[Subscription] = []
+    for request in packet.requests:
+        core.work += 16
+        granted = yield from core.subscriptions.request(
+            session,
+            _event(connection.client, request, packet),
+            connection.permissions,
+            connection.subscription_limit,
+        )
+        if connection.closed:
+            return
+        if granted.close:
+            connection.close(granted.reason_code, "closed by a plugin")
+            return
+        codes.append(granted.reason_code)
+        if granted.batch is not COMMITTED:
+            batch = granted.batch
+        subscription = granted.subscription
+        if subscription is not None and wants_retained(subscription, granted.new):
+            replays.append(subscription)
+    _acknowledge(connection, SubAck(packet.packet_id, tuple(codes)), batch)
+    for subscription in replays:
+        core.subscriptions.replay(subscription)
+
+
+def _event(client: ClientFacts, request: SubscriptionRequest, packet: Subscribe) -> SubscribeEvent:
+    return SubscribeEvent(
+        client,
+        request.topic_filter,
+        request.qos,
+        request.no_local,
+        request.retain_as_published,
+        request.retain_handling,
+        packet.subscription_identifier,
+        packet.user_properties,
+    )
+
+
+def wants_retained(subscription: Subscription, new: bool) -> bool:
+    """[MQTT-3.3.1-9] to [MQTT-3.3.1-11]; never for a shared subscription (4.8.2)."""
+    if subscription.group is not None:
+        return False
+    return subscription.retain_handling == 0 or (subscription.retain_handling == 1 and new)
+
+
+def _acknowledge(connection: "Connection", packet: SubAck, batch: Batch) -> None:
+    version = connection.decoder.version
+    failed = None
+    if version != MQTT_5:
+        codes = packet.reason_codes
+        if version == MQTT_3_1:  # it knows no failure code
+            packet.reason_codes = tuple(code if code < 3 else 0 for code in codes)
+        else:
+            packet.reason_codes = tuple(code if code < 3 else 0x80 for code in codes)
+    elif batch is not COMMITTED:
+        none = (ReasonCode.UNSPECIFIED_ERROR,) * len(packet.reason_codes)
+        failed = encode_within(
+            type(packet)(packet.packet_id, none), version, connection.maximum_packet_size
+        )
+    data = encode_within(packet, version, connection.maximum_packet_size)
+    if data is None:
+        raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "the acknowledgement does not fit")
+    connection.reply(data, batch, failed)
+
+
+def on_unsubscribe(connection: "Connection", packet: Unsubscribe) -> None:
+    """Every filter is answered, all in one UNSUBACK [MQTT-3.10.4-4] to [MQTT-3.10.4-6]."""
+    core = connection.core
+    session = connection.session
+    assert session is not None
+    codes: list[int] = []
+    batch = COMMITTED
+    for topic_filter in packet.topic_filters:
+        core.work += 16
+        try:
+            check_topic_filter(topic_filter)
+        except InvalidTopicFilter as error:
+            codes.append(error.reason_code)
+            continue
+        code, removed = core.subscriptions.remove(session, topic_filter, connection.client)
+        codes.append(code)
+        if removed is not COMMITTED:
+            batch = removed
+    _acknowledge(connection, UnsubAck(packet.packet_id, tuple(codes)), batch)
+
+
+# -- for anybody
+
+
+class Subscriptions:
+    """Making, filtering and ending subscriptions, for clients and for programs of this process."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+
+    def request(
+        self,
+        session: Session,
+        event: SubscribeEvent,
+        permissions: Permissions | None,
+        limit: int,
+    ) -> Steps:
+        """Authorize, transform and make one subscription; returns what was Granted."""
+        core = self.core
+        levels = core.limits.topic_levels
+        try:
+            check_topic_filter(event.topic_filter, levels)
+        except InvalidTopicFilter as error:
+            return Granted(error.reason_code)
+        answer = yield from combine.authorize_subscribe(core.hooks, event, permissions)
+        if isinstance(answer, Deny):
+            log.debug(
+                "denied %r to subscribe to %r: %s", event.client_id, event.topic_filter, answer.why
+            )
+            return Granted(answer.reason_code)
+        if core.hooks.transform_subscribe:
+            changed = yield from combine.transform_subscribe(core.hooks, event, levels)
+            if isinstance(changed, Reject):
+                return Granted(changed.reason_code)
+            if isinstance(changed, Close):
+                return Granted(changed.reason_code, close=True)
+            event = changed
+        qos = event.qos if answer.max_qos is None else min(event.qos, answer.max_qos)
+        if len(session.subscriptions) >= limit and event.topic_filter not in session.subscriptions:
+            return Granted(ReasonCode.QUOTA_EXCEEDED)
+        return self._make(session, event, qos)
+
+    def _make(self, session: Session, event: SubscribeEvent, qos: int) -> Granted:
+        core = self.core
+        subscription = Subscription(
+            session,
+            event.topic_filter,
+            qos,
+            event.no_local,
+            event.retain_as_published,
+            event.retain_handling,
+            event.identifier,
+        )
+        subscription.deliver = self._filter(event.client, subscription, "subscribe")
+        replaced = core.router.add(subscription)
+        batch = COMMITTED
+        if session.stored:
+            batch = core.recorder.subscribed(session, subscription)
+        if core.hooks.subscribed:
+            core.hooks.notify(
+                core.hooks.subscribed,
+                SubscribedEvent(
+                    event.client,
+                    event.topic_filter,
+                    qos,
+                    event.no_local,
+                    event.retain_as_published,
+                    event.retain_handling,
+                    event.identifier,
+                    replaced is not None,
+                ),
+            )
+        return Granted(qos, subscription, batch, replaced is None)
+
+    def remove(self, session: Session, topic_filter: str, client: ClientFacts) -> tuple[int, Batch]:
+        """End one subscription; returns its reason code for UNSUBACK and its batch."""
+        core = self.core
+        if core.router.remove(session, topic_filter) is None:
+            return ReasonCode.NO_SUBSCRIPTION_EXISTED, COMMITTED
+        batch = COMMITTED
+        if session.stored:
+            batch = core.recorder.unsubscribed(session, topic_filter)
+        if core.hooks.unsubscribed:
+            core.hooks.notify(core.hooks.unsubscribed, UnsubscribedEvent(client, topic_filter))
+        return ReasonCode.SUCCESS, batch
+
+    def replay(self, subscription: Subscription) -> None:
+        """Begin to send the retained messages that match a subscription [MQTT-3.3.1-9]."""
+        core = self.core
+        if not len(core.retained):
+            return
+        session = subscription.session
+        if session.replays is None:
+            session.replays = deque()
+        session.replays.append((subscription, core.retained.scan(subscription.pattern)))
+        if len(session.replays) == 1:
+            core.deliveries.replay(session)
+
+    def _filter(
+        self, client: ClientFacts, subscription: Subscription, reason: DeliveryReason
+    ) -> DeliveryFilter | None:
+        hooks = self.core.hooks
+        if not hooks.compile_delivery:
+            return None
+        event = DeliveryEvent(
+            client,
+            subscription.topic_filter,
+            subscription.qos,
+            subscription.identifier,
+            reason,
+        )
+        return combine.compile_delivery(hooks, event)
+
+    def compile_again(self, session: Session, reason: DeliveryReason) -> None:
+        """Ask the plugins anew for the delivery filters of all of a session's subscriptions."""
+        core = self.core
+        client = core.observers.client_of(session)
+        for subscription in session.subscriptions.values():
+            deliver = self._filter(client, subscription, reason)
+            if deliver is not None or subscription.deliver is not None:
+                subscription.deliver = deliver
+                core.router.forget(subscription.pattern)
