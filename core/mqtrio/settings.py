@@ -141,7 +141,7 @@ class SessionRules:
     )
     maximum_keep_alive: int | None = setting(
         None,
-        "longest keep alive; clients that ask for more (or none) are given this",
+        "longest keep alive; MQTT 5 clients that ask for more, or none, are given this",
         minimum=1,
         maximum=TWO_BYTES,
         unit="seconds",

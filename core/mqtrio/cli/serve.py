@@ -121,11 +121,11 @@ async def _serve(settings: Settings) -> None:
         await nursery.start(process.on_stop_signal, stop)
         with starting:
             async with _open(settings) as broker:
-                for url in broker.listeners:
-                    log.info("listening on %s", url)
+                for address in broker.listeners:
+                    log.info("listening on %s", address)
                 process.freeze()
                 with trio.CancelScope() as scope:
-                    await broker.wait_closed()
+                    await broker.wait_stopped()
         nursery.cancel_scope.cancel()
 
 
