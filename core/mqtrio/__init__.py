@@ -47,21 +47,29 @@ if TYPE_CHECKING:
     from mqtrio.hooks.events import ChangedMessage as ChangedMessage
     from mqtrio.hooks.events import ClientConnectedEvent as ClientConnectedEvent
     from mqtrio.hooks.events import ClientDisconnectedEvent as ClientDisconnectedEvent
+    from mqtrio.hooks.events import CommandsEvent as CommandsEvent
     from mqtrio.hooks.events import ConnectionRefusedEvent as ConnectionRefusedEvent
     from mqtrio.hooks.events import DeliveredEvent as DeliveredEvent
     from mqtrio.hooks.events import DeliveryEvent as DeliveryEvent
     from mqtrio.hooks.events import DroppedEvent as DroppedEvent
+    from mqtrio.hooks.events import HookspecsEvent as HookspecsEvent
+    from mqtrio.hooks.events import LayersEvent as LayersEvent
+    from mqtrio.hooks.events import OpenStoreEvent as OpenStoreEvent
     from mqtrio.hooks.events import PluginFailedEvent as PluginFailedEvent
     from mqtrio.hooks.events import PublishedEvent as PublishedEvent
     from mqtrio.hooks.events import PublishEvent as PublishEvent
+    from mqtrio.hooks.events import ReconfigureEvent as ReconfigureEvent
     from mqtrio.hooks.events import RetainedChangedEvent as RetainedChangedEvent
+    from mqtrio.hooks.events import RunEvent as RunEvent
     from mqtrio.hooks.events import SessionEndedEvent as SessionEndedEvent
     from mqtrio.hooks.events import SessionOpenedEvent as SessionOpenedEvent
     from mqtrio.hooks.events import SubscribedEvent as SubscribedEvent
     from mqtrio.hooks.events import SubscribeEvent as SubscribeEvent
     from mqtrio.hooks.events import UnsubscribedEvent as UnsubscribedEvent
+    from mqtrio.hooks.plugin import DeliveryFilter as DeliveryFilter
     from mqtrio.hooks.plugin import Plugin as Plugin
     from mqtrio.hooks.specs import hookimpl as hookimpl
+    from mqtrio.hooks.specs import hookspec as hookspec
     from mqtrio.reasons import ReasonCode as ReasonCode
     from mqtrio.settings import Limits as Limits
     from mqtrio.settings import Listener as Listener
@@ -81,12 +89,13 @@ _PUBLIC = {
     "Reject Throttle",
     "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
     "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
-    "ClientConnectedEvent ClientDisconnectedEvent ConnectionRefusedEvent DeliveredEvent "
-    "DeliveryEvent DroppedEvent PluginFailedEvent PublishedEvent PublishEvent "
-    "RetainedChangedEvent SessionEndedEvent SessionOpenedEvent SubscribedEvent SubscribeEvent "
+    "ClientConnectedEvent ClientDisconnectedEvent CommandsEvent ConnectionRefusedEvent "
+    "DeliveredEvent DeliveryEvent DroppedEvent HookspecsEvent LayersEvent OpenStoreEvent "
+    "PluginFailedEvent PublishedEvent PublishEvent ReconfigureEvent RetainedChangedEvent "
+    "RunEvent SessionEndedEvent SessionOpenedEvent SubscribedEvent SubscribeEvent "
     "UnsubscribedEvent",
-    "hooks.plugin": "Plugin",
-    "hooks.specs": "hookimpl",
+    "hooks.plugin": "DeliveryFilter Plugin",
+    "hooks.specs": "hookimpl hookspec",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
 }
