@@ -56,7 +56,8 @@ class Decoder:
         "_position",
         "_later",
         "_needed",
-        "_error",
+        "_reason_code",
+        "_reason",
         "_last_field",
         "_last_topic",
     )
@@ -86,7 +87,9 @@ class Decoder:
         # Bytes, from _position on, without which nothing can be decoded; 0: none are missing as
         # far as is known.
         self._needed = 2
-        self._error: ProtocolError | None = None
+        # What was wrong, as values: an error object would keep the frames that it went through.
+        self._reason_code = 0
+        self._reason = ""
         # The topic field of the last PUBLISH: most publishers stay with one topic.
         self._last_field = _NO_FIELD
         self._last_topic = ""
@@ -109,11 +112,11 @@ class Decoder:
     @property
     def pending(self) -> bool:
         """True if `take` may have something to give or to raise without more bytes."""
-        return self._error is not None or self.buffered >= (self._needed or 2)
+        return self._reason_code != 0 or self.buffered >= (self._needed or 2)
 
     def feed(self, data: bytes) -> None:
         """Add bytes that the peer sent. After an error they are dropped."""
-        if self._error is not None or not data:
+        if self._reason_code or not data:
             return
         rest = len(self._data) - self._position
         if self._later:
@@ -133,20 +136,20 @@ class Decoder:
 
         Raises ProtocolError once everything before the error has been taken, and ever after.
         """
-        if self._error is not None:
-            raise self._error
+        if self._reason_code:
+            raise _error(self._reason_code, self._reason)
         packets: list[Packet] = []
         try:
             while len(packets) < limit and self._refill():
                 self._decode(packets, limit)
         except ProtocolError as error:
-            # Without its traceback, whose frames hold the buffer.
-            self._error = error.with_traceback(None)
+            self._reason_code = error.reason_code
+            self._reason = error.message
             self._data = b""
             self._position = 0
             self._later = bytearray()
-        if self._error is not None and not packets:
-            raise self._error
+        if self._reason_code and not packets:
+            raise _error(self._reason_code, self._reason)
         return packets
 
     def _refill(self) -> bool:
@@ -336,6 +339,12 @@ def _refuse(first: int, refused: bytes) -> ProtocolError:
     if refused[first] == ReasonCode.MALFORMED_PACKET:
         return MalformedPacket(f"no packet begins with 0x{first:02X}")
     return ProtocolError(refused[first], f"a packet of type {first >> 4} must not come here")
+
+
+def _error(reason_code: int, reason: str) -> ProtocolError:
+    if reason_code == ReasonCode.MALFORMED_PACKET:
+        return MalformedPacket(reason)
+    return ProtocolError(reason_code, reason)
 
 
 def _too_large(size: int, maximum: int) -> ProtocolError:
