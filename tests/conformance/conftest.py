@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5
 from tests.conformance.matrix import Run
 from tests.conformance.peer import Peers
 from tests.conformance.rules import load, version_of
@@ -49,15 +50,27 @@ def _peers(item: pytest.Item, target: Target) -> Peers | None:
     """The peers of a test, towards the broker that it needs; None: there is no such broker."""
     mark = item.get_closest_marker("needs")
     port = target.ports.get(mark.args[0] if mark else PLAIN)
-    return None if port is None else Peers(target.host, port, strict=target.ours)
+    if port is None:
+        return None
+    version = MQTT_3_1_1 if version_of(item.path) == 3 else MQTT_5
+    return Peers(target.host, port, strict=target.ours, version=version)
 
 
 @pytest.fixture
-async def peer(request: pytest.FixtureRequest, target: Target) -> AsyncIterator[Peers]:
+def speaks() -> int | None:
+    """What the peers of a test speak, where it is parametrized with this; None: as its file."""
+    return None
+
+
+@pytest.fixture
+async def peer(
+    request: pytest.FixtureRequest, target: Target, speaks: int | None
+) -> AsyncIterator[Peers]:
     """Makes peers: `async with peer() as p`, `peer(v=4)`, `peer(client_id=p.client_id)`."""
     peers = _peers(request.node, target)
     if peers is None:
         pytest.skip("not run against this broker")
+    peers.version = speaks or peers.version
     yield peers
     await peers.tidy()
 

@@ -402,20 +402,23 @@ def _shown(packet: Packet) -> str:
 class Peers:
     """Makes the peers of one test, towards one broker."""
 
-    def __init__(self, host: str, port: int, *, strict: bool) -> None:
+    def __init__(self, host: str, port: int, *, strict: bool, version: int = MQTT_5) -> None:
         self.host = host
         self.port = port
+        #: What a peer speaks of which nothing else is said.
+        self.version = version
         #: Our own broker: what the standard recommends is asked of it, not only what it demands.
         self.strict = strict
         self._made: list[Peer] = []
 
     @asynccontextmanager
     async def __call__(
-        self, *, v: int = MQTT_5, client_id: str | None = None
+        self, *, v: int | None = None, client_id: str | None = None
     ) -> AsyncIterator[Peer]:
         """A new TCP connection, without a CONNECT yet; at the end it is closed in order."""
         stream = await trio.open_tcp_stream(self.host, self.port)
-        peer = Peer(stream, v, unique() if client_id is None else client_id, self.strict)
+        version = self.version if v is None else v
+        peer = Peer(stream, version, unique() if client_id is None else client_id, self.strict)
         self._made.append(peer)
         try:
             yield peer
