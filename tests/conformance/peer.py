@@ -13,6 +13,7 @@ the peer allowed, fails the test. `last_frame` holds the bytes of the packet rec
 
 import itertools
 import os
+import reprlib
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -175,9 +176,9 @@ class Peer:
         try:
             packet = await self.receive()
         except Closed as closed:
-            raise Closed(f"{closed}; expected {wanted.__name__} {fields or ''}") from None
+            raise Closed(f"{closed}; expected {_wanted(wanted, fields)}") from None
         except AssertionError as wrong:
-            raise AssertionError(f"{wrong}; expected {wanted.__name__} {fields or ''}") from None
+            raise AssertionError(f"{wrong}; expected {_wanted(wanted, fields)}") from None
         return _checked(packet, wanted, fields)
 
     async def expect_packet(self, wanted: P) -> P:
@@ -381,17 +382,22 @@ class Peer:
 
 
 def _checked(packet: Packet, wanted: type[P], fields: dict[str, Any]) -> P:
-    assert isinstance(packet, wanted), (
-        f"got {_shown(packet)}, expected {wanted.__name__} {fields or ''}"
-    )
+    assert isinstance(packet, wanted), f"got {_shown(packet)}, expected {_wanted(wanted, fields)}"
     for name, value in fields.items():
         got = getattr(packet, name)
-        assert got == value, f"{name} is {got!r}, expected {value!r}, in {_shown(packet)}"
+        assert got == value, (
+            f"{name} is {reprlib.repr(got)}, expected {reprlib.repr(value)}, in {_shown(packet)}"
+        )
     return packet
 
 
 def _succeeded(packet: PubAck | PubRec | PubComp) -> None:
     assert packet.reason_code < 0x80, f"got {_shown(packet)}"
+
+
+def _wanted(wanted: type[Packet], fields: dict[str, Any]) -> str:
+    values = ", ".join(f"{name}={reprlib.repr(value)}" for name, value in fields.items())
+    return f"{wanted.__name__}({values})"
 
 
 def _shown(packet: Packet) -> str:
