@@ -453,7 +453,7 @@ class Peers:
                 await peer.try_send(Disconnect())
         if retained:
             async with self() as peer:
-                await peer.connect()
-                for name in retained:
+                connack = await peer.connect()
+                for name in retained if connack.retain_available is not False else ():
                     await peer.send(Publish(name, b"", retain=True))
                 await peer.ping()
