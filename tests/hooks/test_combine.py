@@ -1,6 +1,7 @@
 """Several plugins: who is asked, who wins, what is handed on."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -211,6 +212,42 @@ def test_a_publish_above_the_granted_qos_is_denied(qos: int, decided: type) -> N
 def test_a_single_authorizers_answer_is_handed_on_with_its_why() -> None:
     answer = Allow(why="rule 7", remember=True)
     assert Asked("authorize_publish").add("a", answer).decide() is answer
+
+
+def test_without_waiting_the_decision_is_there_at_once() -> None:
+    decide = combine.authorize_publish_now
+    event = publish_event()
+    assert decide(HookManager(), event) == ALLOW
+    asked = Asked("authorize_publish").add("a", None).add("b", Allow(why="rule 7"))
+    assert decide(asked.manager, event) == Allow(why="rule 7", remember=False)
+    asked.add("c", LookupError())
+    assert decide(asked.manager, event) == Deny(why="c.authorize_publish failed")
+
+
+async def test_several_authorizers_may_wait(autojump_clock: trio.testing.MockClock) -> None:
+    async def soon(answer: Any) -> Any:
+        await trio.sleep(1)
+        return answer
+
+    def soon_for_event(answer: Any, event: object) -> Any:
+        return soon(answer)
+
+    def decide(*answers: Any) -> Any:
+        asked = Asked("authorize_publish")
+        for number, answer in enumerate(answers[:-1]):
+            asked.add(str(number), partial(soon_for_event, answer))
+        asked.add("last", answers[-1])
+        scopes = Scopes(lambda event: soon(Allow(remember=True)))
+        return drive(combine.authorize_publish(asked.manager, publish_event(qos=1), scopes))
+
+    before = trio.current_time()
+    assert (await decide(Allow(remember=True), Allow(remember=True))).remember is True
+    assert trio.current_time() - before == 2
+    assert (await decide(Allow(remember=True), None, Allow(remember=True))).remember is False
+    assert type(await decide(None, None, Allow(max_qos=1))) is Allow
+    assert type(await decide(Allow(max_qos=0), Allow(), Allow())) is Deny
+    assert type(await decide(Allow(), Deny(), Allow())) is Deny
+    assert type(await decide(Allow(), Allow(), Deny())) is Deny
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from mqtrio.hooks.events import FailureKind, PluginFailedEvent
 
 logger: Final = logging.getLogger("mqtrio.hooks")
 
+#: The bound calls of one hook, in order.
+Calls = tuple["Call", ...]
+
 #: Failures in a row after which an observer is called no more.
 FAILURES_IN_A_ROW: Final = 10
 
@@ -40,7 +43,8 @@ class Call:
     """A hook implementation of one plugin, with its counters.
 
     The combiners call `function` themselves and count in `calls`: that is the cheapest way.
-    Observers are counted together, in their Calls. A timeout counts as a failure too.
+    Observers, which are always told together, are counted once for all of them, in `told` of the
+    first. A timeout counts as a failure too.
     """
 
     __slots__ = (
@@ -52,7 +56,8 @@ class Call:
         "timeouts",
         "in_a_row",
         "switched_off",
-        "_told_by",
+        "told",
+        "_first",
         "_last_failure",
         "_report",
         "_quiet_until",
@@ -74,7 +79,8 @@ class Call:
         self.timeouts = 0
         self.in_a_row = 0
         self.switched_off = False
-        self._told_by: Calls | None = None
+        self.told = 0
+        self._first: Call | None = None
         self._last_failure = -1
         self._report = report
         self._quiet_until = 0.0
@@ -85,6 +91,10 @@ class Call:
         self.calls += 1
         return self.function(event)
 
+    def answering(self, answer: object) -> "Call":
+        """A call to stand in the place of this one, with the answer that it has given already."""
+        return Call(self.plugin, self.hook, lambda event: answer, self._report)
+
     @property
     def name(self) -> str:
         """Plugin and hook, as they stand in logs and in the `why` of answers."""
@@ -93,14 +103,21 @@ class Call:
     @property
     def total(self) -> int:
         """How often it was called so far."""
-        return self.calls if self._told_by is None else self.calls + self._told_by.told
+        return self.calls if self._first is None else self.calls + self._first.told
 
-    def bind(self, calls: "Calls | None") -> None:
-        """Be counted with `calls` from now on; None: with nobody, for it is called no more."""
+    def settle(self) -> None:
+        """Keep what was counted so far as its own, and be counted with nobody else."""
         self.calls = self.total
-        self._told_by = calls
-        if calls is None:
-            self.function = nobody
+        self._first = None
+
+    def follow(self, first: "Call") -> None:
+        """Be counted with this one (which may be itself) from now on."""
+        self._first = first
+
+    def retire(self) -> None:
+        """Be called no more: from now on it has no opinion, whoever still has it before them."""
+        self.settle()
+        self.function = nobody
 
     def fails_in_a_row(self) -> int:
         """Failures without a success between them, the one included that is being reported."""
@@ -161,10 +178,40 @@ class Call:
         return f"Call({self.name}, calls={self.total}, failures={self.failures})"
 
 
-class Calls(tuple[Call, ...]):
-    """The bound calls of one hook, in order. `told` counts what was told to all of them at once."""
+class PermissionCall(Call):
+    """The permissions of one client in the row of authorizers, counted in `tally` with all others.
 
-    told = 0
+    Made for each question that a client with permissions gives rise to, so it has nothing of its
+    own but the function.
+    """
+
+    __slots__ = ("tally",)
+
+    def __init__(self, tally: Call, function: Callable[[Any], Any]) -> None:
+        self.tally = tally
+        self.function = function
+
+    @property
+    def calls(self) -> int:
+        """Counted in the tally."""
+        return self.tally.calls
+
+    @calls.setter
+    def calls(self, calls: int) -> None:
+        self.tally.calls = calls
+
+    @property
+    def name(self) -> str:
+        """The name of the tally."""
+        return self.tally.name
+
+    def failed(self, error: Exception) -> None:
+        """Count, log and tell it as a failure of permissions."""
+        self.tally.failed(error)
+
+    def answering(self, answer: object) -> Call:
+        """A call to stand in the place of this one, with the answer that it has given already."""
+        return self.tally.answering(answer)
 
 
 def nobody(event: object) -> None:

@@ -10,7 +10,8 @@ not asked any more (it counts as None); an answer that it was already working on
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator, Iterator
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from mqtrio.hooks.answers import (
@@ -23,7 +24,7 @@ from mqtrio.hooks.answers import (
     Reject,
     Throttle,
 )
-from mqtrio.hooks.calls import Call, NonsenseAnswer, nonsense
+from mqtrio.hooks.calls import Call, NonsenseAnswer, PermissionCall, nonsense
 from mqtrio.hooks.check import check_message, check_subscription
 from mqtrio.hooks.events import (
     AcceptEvent,
@@ -190,18 +191,27 @@ def authorize_publish(
     A QoS above an Allow's `max_qos` is denied. Where nobody is to be asked,
     `default_allows_publish` decides. An Allow with `remember` may be remembered by the caller.
     """
+    decided = authorize_publish_now(hooks, event, permissions)
+    if isinstance(decided, (Allow, Deny)):
+        return decided
+    return (yield from decided)
+
+
+def authorize_publish_now(
+    hooks: HookManager, event: PublishEvent, permissions: Permissions | None = None
+) -> Allow | Deny | Steps[Allow | Deny]:
+    """Like authorize_publish, without the cost of a generator where nobody has to be waited for.
+
+    Returns the decision; or, when a hook has answered with an awaitable, the steps to it.
+    """
+    calls = hooks.authorize_publish
     if permissions is None:
-        if not hooks.authorize_publish:
-            return _default_publish(event)
-        return _authorize(hooks.authorize_publish, None, None, event, _AUTHORIZE_PUBLISH)
+        if not calls:
+            return ALLOW if default_allows_publish(event.topic, event.origin) else _NO_DOLLAR
+        return _authorize(iter(calls), event, _AUTHORIZE_PUBLISH)
     tally = hooks.permissions["authorize_publish"]
-    return _authorize(
-        (*hooks.authorize_publish, tally),
-        tally,
-        permissions.authorize_publish,
-        event,
-        _AUTHORIZE_PUBLISH,
-    )
+    granted = PermissionCall(tally, permissions.authorize_publish)
+    return _authorize(iter((*calls, granted)), event, _AUTHORIZE_PUBLISH)
 
 
 def authorize_subscribe(
@@ -212,51 +222,39 @@ def authorize_subscribe(
     `max_qos` of the answer is the highest QoS to grant (None: any). Where nobody is to be asked,
     everything is allowed.
     """
-    if permissions is None:
-        return _authorize(hooks.authorize_subscribe, None, None, event, _AUTHORIZE_SUBSCRIBE)
-    tally = hooks.permissions["authorize_subscribe"]
-    return _authorize(
-        (*hooks.authorize_subscribe, tally),
-        tally,
-        permissions.authorize_subscribe,
-        event,
-        _AUTHORIZE_SUBSCRIBE,
-    )
+    calls: tuple[Call, ...] = hooks.authorize_subscribe
+    if permissions is not None:
+        tally = hooks.permissions["authorize_subscribe"]
+        calls = (*calls, PermissionCall(tally, permissions.authorize_subscribe))
+    elif not calls:
+        return ALLOW
+    decided = _authorize(iter(calls), event, _AUTHORIZE_SUBSCRIBE)
+    if isinstance(decided, (Allow, Deny)):
+        return decided
+    return (yield from decided)
 
 
 def _authorize(
-    calls: tuple[Call, ...],
-    tally: Call | None,
-    granted: Callable[[Any], Any] | None,
+    rest: Iterator[Call],
     event: PublishEvent | SubscribeEvent,
     hook: Hook,
-) -> Steps[Allow | Deny]:
-    """Ask `calls`; the one that is `tally` stands for the client's permissions, `granted`."""
-    if not calls:
-        return ALLOW
-    first: Allow | None = None
-    remember = True
-    max_qos: int | None = None
-    for call in calls:
-        function = call.function
-        if call is tally and granted is not None:
-            function = granted
+    first: Allow | None = None,
+    remember: bool = True,
+    max_qos: int | None = None,
+) -> Allow | Deny | Steps[Allow | Deny]:
+    """Ask the rest; `first`, `remember` and `max_qos` are what has come together so far."""
+    for call in rest:
         call.calls += 1
         try:
-            answer = function(event)
+            answer = call.function(event)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
             return _denied(call)
+        if answer is None:
+            remember = False  # it has not said that it would say so again
+            continue
         if type(answer) is not Allow:
-            if answer is not None:
-                answer = yield from _settle(call, answer, hook)
-            if answer is None:
-                remember = False  # it has not said that it would say so again
-                continue
-            if answer is _FAILED:
-                return _denied(call)
-            if type(answer) is Deny:
-                return answer
+            return _authorize_later(call, answer, rest, event, hook, first, remember, max_qos)
         if first is None:
             first = answer
         if not answer.remember:
@@ -276,9 +274,27 @@ def _authorize(
     return _TOGETHER[max_qos, remember]
 
 
-def _default_publish(event: PublishEvent) -> Steps[Allow | Deny]:
-    yield from ()
-    return ALLOW if default_allows_publish(event.topic, event.origin) else _NO_DOLLAR
+def _authorize_later(
+    call: Call,
+    answer: object,
+    rest: Iterator[Call],
+    event: PublishEvent | SubscribeEvent,
+    hook: Hook,
+    first: Allow | None,
+    remember: bool,
+    max_qos: int | None,
+) -> Steps[Allow | Deny]:
+    """Go on from an answer that is no Allow: a Deny, nonsense, or something to be awaited."""
+    answer = yield from _settle(call, answer, hook)
+    if answer is _FAILED:
+        return _denied(call)
+    if isinstance(answer, Deny):
+        return answer
+    rest = chain((call.answering(answer),), rest)
+    decided = _authorize(rest, event, hook, first, remember, max_qos)
+    if isinstance(decided, (Allow, Deny)):
+        return decided
+    return (yield from decided)
 
 
 # --- transform -----------------------------------------------------------------------------------
@@ -377,7 +393,7 @@ def compile_delivery(hooks: HookManager, event: DeliveryEvent) -> DeliveryFilter
     if len(filters) < 2:
         return filters[0] if filters else None
 
-    def chain(message: PublishEvent) -> PublishEvent | None:
+    def all_of_them(message: PublishEvent) -> PublishEvent | None:
         for step in filters:
             after = step(message)
             if after is None:
@@ -385,7 +401,7 @@ def compile_delivery(hooks: HookManager, event: DeliveryEvent) -> DeliveryFilter
             message = after
         return message
 
-    return chain
+    return all_of_them
 
 
 def _checked(call: Call, function: DeliveryFilter) -> DeliveryFilter:

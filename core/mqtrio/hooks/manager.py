@@ -171,7 +171,7 @@ class HookManager:
         self._pluggy.unregister(entry, name)
         self.delivery_filters.pop(name, None)
         for call in entry._calls.values():
-            call.bind(None)
+            call.retire()
         self._rebuild(entry._calls)
         return entry._plugin
 
@@ -182,7 +182,7 @@ class HookManager:
         if hook not in self._hooks:
             raise PluginError(f"there is no hook {hook!r}")
         if hook not in HOOKS:
-            return self._contributed.get(hook, Calls())
+            return self._contributed.get(hook, ())
         calls: Calls = getattr(self, hook)
         return calls
 
@@ -191,7 +191,9 @@ class HookManager:
 
         Ask first (`if hooks.published:`) and build the event only then.
         """
-        calls.told += 1
+        if not calls:
+            return
+        calls[0].told += 1
         for call in calls:
             try:
                 answer = call.function(event)
@@ -329,13 +331,16 @@ class HookManager:
         """Make the tuples of these hooks anew."""
         changed = frozenset(hooks)
         for name in changed:
-            calls = Calls(
+            calls = tuple(
                 call
                 for entry in self._registrations.values()
                 if (call := entry._calls.get(name)) is not None and not call.switched_off
             )
             for call in calls:
-                call.bind(calls)
+                call.settle()
+            for call in calls:
+                call.told = 0
+                call.follow(calls[0])
             if name in HOOKS:
                 setattr(self, name, calls)
             else:
@@ -356,7 +361,7 @@ class HookManager:
         call.switched_off = call.fails_in_a_row() >= FAILURES_IN_A_ROW
         call.failed(error)
         if call.switched_off:
-            call.bind(None)
+            call.retire()
             logger.error(
                 "plugin %s: %s failed %d times in a row and is called no more",
                 call.plugin,
