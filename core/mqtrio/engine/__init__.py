@@ -1,0 +1,1 @@
+"""What happens to packets: the state machine of the protocol, without sockets."""

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from mqtrio.engine import short_way
 from mqtrio.engine.link import Link, PeerFacts
+from mqtrio.engine.short_way import PACKET_IDS, PACKET_WORK
 from mqtrio.engine.steps import StepRunner, Steps
 from mqtrio.engine.timers import Timer
 from mqtrio.errors import ProtocolError
@@ -19,10 +21,10 @@ from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.message import Message
 from mqtrio.state.session import WIRE_3, Delivery, Session
-from mqtrio.store.batch import COMMITTED, Batch, BatchState
+from mqtrio.store.batch import Batch, BatchState
 from mqtrio.wire.decoder import Decoder
 from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
-from mqtrio.wire.packets import MQTT_5, Connect, Disconnect, Packet
+from mqtrio.wire.packets import MQTT_5, Connect, Disconnect, Packet, Publish
 
 if TYPE_CHECKING:
     from mqtrio.engine.connect import Exchange
@@ -38,13 +40,8 @@ OUTBOX: Final = 16  # it does not take its own answers
 THROTTLE: Final = 32  # a plugin asked for a pause
 STOPPING: Final = 64  # the broker takes no more input
 
-#: What handling one packet costs of a turn's budget; a delivery costs 1.
-PACKET_WORK: Final = 16
-
 #: Packets that are decoded in one go.
 TAKE: Final = 256
-
-PACKET_IDS: Final = tuple(number.to_bytes(2, "big") for number in range(65536))
 
 #: Topics whose permission a connection remembers.
 REMEMBERED: Final = 1000
@@ -198,10 +195,15 @@ class Connection:
             count = len(packets)
             while at < count:
                 packet = packets[at]
-                at += 1
-                self.at = at
                 core.work += PACKET_WORK
-                self.handlers[type(packet)](self, packet)
+                if packet.__class__ is Publish and not self.asked:
+                    # Set before: what is handled may end the connection or make it wait.
+                    self.at = at + 1
+                    at = self.at = short_way.take(self, packets, at)
+                else:
+                    at += 1
+                    self.at = at
+                    self.handlers[packet.__class__](self, packet)
                 if self.hold or self.closed:
                     return
                 if core.work >= budget:
@@ -325,7 +327,7 @@ class Connection:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
 
     def send(self, packet: Packet) -> bool:
-        """Encode and write a packet within the client's maximum packet size; False if it can't be."""
+        """Write a packet within the client's maximum packet size; False if it can't be."""
         version = self.decoder.version or MQTT_5
         data = encode_within(packet, version, self.maximum_packet_size)
         if data is None:
@@ -539,7 +541,7 @@ class Connection:
         self.close(reason_code, why, say=False)
 
     def close(self, reason_code: int, why: str, *, say: bool = True) -> None:
-        """End this connection; `why` goes to the log and, where there is a DISCONNECT, to the client.
+        """End this connection; `why` goes to the log and into a DISCONNECT, where there is one.
 
         [MQTT-4.13.1-1], [MQTT-3.14.4-2]
         """

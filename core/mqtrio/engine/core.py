@@ -106,7 +106,7 @@ class Core:
         self.tick()
         try:
             function(*arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - reported, with its traceback
             self.crashed(error)
         finally:
             self.flush()
@@ -141,7 +141,7 @@ class Core:
         for outlet in dirty:
             try:
                 outlet.link.flush()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - reported, with its traceback
                 self.crash(outlet, error)  # type: ignore[arg-type]
 
     def spawn(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> bool:
@@ -168,7 +168,7 @@ class Core:
             function(*args)
         except ProtocolError as error:
             connection.fail(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - reported, with its traceback
             self.crash(connection, error)
 
     def crash(self, connection: Connection, error: Exception) -> None:

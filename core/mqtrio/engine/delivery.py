@@ -106,7 +106,7 @@ class Deliveries:
             self.core.pressure.relieved(outlet)
 
     def replay(self, session: Session) -> None:
-        """Send the next retained messages that a new subscription brings (3.3.1.3), a slice at a time."""
+        """Send the next retained messages of a new subscription (3.3.1.3), a slice at a time."""
         outlet = session.outlet
         replays = session.replays
         if outlet is None or not replays:

@@ -70,22 +70,6 @@ class Outcome:
 def on_publish(connection: "Connection", packet: Publish) -> None:
     """A client's message [MQTT-3.3.4-1]."""
     core = connection.core
-    if packet.frame is not None and packet.properties is None and not connection.asked:
-        # QoS 0, not retained, nobody to ask or tell: its frame goes on as it came.
-        route = core.router.routes.get(packet.topic)
-        if route is None:
-            route = core.router.route(packet.topic)
-        if route.plain:
-            core.statistics.messages_received += 1
-            core.router.forward(route, packet, connection)
-            if core.pressure.congested:
-                core.pressure.stall(connection)
-            return
-    _receive(connection, packet)
-
-
-def _receive(connection: "Connection", packet: Publish) -> None:
-    core = connection.core
     _check(connection, packet)
     session = connection.session
     assert session is not None
@@ -173,6 +157,12 @@ def _acknowledge(connection: "Connection", packet: Publish, outcome: Outcome) ->
         core.pressure.stall(connection)
     if core.recorder.full:
         connection.await_room()
+
+
+def answer(connection: "Connection", packet: Publish, route: "Route", batch: Batch) -> None:
+    """Acknowledge a message that was accepted."""
+    code = 0 if route.weight else ReasonCode.NO_MATCHING_SUBSCRIBERS
+    _answer(connection, packet, Outcome(code, None, batch))
 
 
 def _answer(connection: "Connection", packet: Publish, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""What the engine does, as changes for the store. Nothing is built while the store isn't durable."""
+"""What the engine does, as changes for the store; none is built while the store isn't durable."""
 
 from typing import TYPE_CHECKING
 

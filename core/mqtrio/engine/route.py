@@ -28,10 +28,11 @@ class Route:
     `groups` need no look at the message or its publisher; `picky` sessions have a subscription with
     no-local or a delivery filter; `shares` are shared subscriptions, each of which picks a member.
     `weight` counts the targets. `plain`: an ordinary topic with a moderate number of targets, so
-    that a message to it that nobody must be asked about can be delivered on the spot.
+    that a message to it that nobody must be asked about can be delivered on the spot. `simple`:
+    plain, and there are groups only.
     """
 
-    __slots__ = ("plain", "groups", "picky", "shares", "weight")
+    __slots__ = ("plain", "simple", "groups", "picky", "shares", "weight")
 
     def __init__(self, topic: str, match: Match, maximum_levels: int, maximum_weight: int) -> None:
         self.groups: list[Group] = []
@@ -44,6 +45,7 @@ class Route:
             and self.weight <= maximum_weight
         )
         self._arrange(match.subscriptions)
+        self.simple = self.plain and not self.picky and not self.shares
 
     def _arrange(self, subscriptions: list[Subscription]) -> None:
         """One merged copy for each session, at the highest QoS [MQTT-3.3.4-2], [MQTT-3.3.4-4]."""

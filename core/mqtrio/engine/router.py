@@ -77,36 +77,6 @@ class Router:
 
     # -- handing over
 
-    def forward(self, route: Route, packet: Publish, publisher: "Connection") -> None:
-        """The short way of a QoS 0 message whose frame may be passed on as it came."""
-        core = self.core
-        core.work += route.weight
-        dirty = core.dirty
-        message: Message | None = None
-        frame = packet.frame
-        assert frame is not None
-        version5 = publisher.version5
-        for group in route.groups:
-            if not group.shared_frame or group.identifiers or (group.profile == WIRE_5) != version5:
-                if message is None:
-                    message = _message(packet, publisher)
-                self._group(group, message)
-                continue
-            size = len(frame)
-            for session in group.sessions:
-                outlet = session.outlet
-                if outlet is None or (outlet.blocked and not self._room(session, size)):
-                    continue
-                out = outlet.out
-                if not out:
-                    dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
-                out.append(frame)
-            core.statistics.messages_sent += len(group.sessions)
-        if route.picky or route.shares:
-            if message is None:
-                message = _message(packet, publisher)
-            self._special(route, message)
-
     def refusal(self, route: Route, message: Message) -> int:
         """The reason code with which a QoS 1 or 2 message must be refused, or 0.
 
@@ -137,9 +107,9 @@ class Router:
         batch = COMMITTED
         self.core.work += route.weight
         for group in route.groups:
-            batch = self._group(group, message) or batch
+            batch = self.deliver_to_group(group, message) or batch
         if route.picky or route.shares:
-            batch = self._special(route, message) or batch
+            batch = self.deliver_specially(route, message) or batch
         return batch
 
     def deliver_slowly(self, route: Route, message: Message) -> Steps:
@@ -152,20 +122,20 @@ class Router:
             for start in range(0, len(sessions), SLICE):
                 part = Group(group.profile, group.qos, group.retain_as_published, group.identifiers)
                 part.sessions = sessions[start : start + SLICE]
-                batch = self._group(part, message)
+                batch = self.deliver_to_group(part, message)
                 if batch is not None:
                     batches[batch] = None
                 done += len(part.sessions)
                 if done >= SLICE:
                     done = 0
                     yield core.next_turn()
-        batch = self._special(route, message)
+        batch = self.deliver_specially(route, message)
         if batch is not None:
             batches[batch] = None
         failed = [batch for batch in batches if batch.state is BatchState.FAILED]
         return failed[0] if failed else next(reversed(batches), COMMITTED)
 
-    def _group(self, group: Group, message: Message) -> Batch | None:
+    def deliver_to_group(self, group: Group, message: Message) -> Batch | None:
         qos = min(message.qos, group.qos)  # [MQTT-3.8.4-8]
         retain = message.retain and group.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         core = self.core
@@ -179,11 +149,13 @@ class Router:
             frame = message.parts(group.profile == WIRE_5, 0, retain, group.identifiers, core.now)[
                 0
             ]
-            size = len(frame)
             dirty = core.dirty
             for session in group.sessions:
                 outlet = session.outlet
-                if outlet is None or (outlet.blocked and not self._room(session, size)):
+                if outlet is None:
+                    continue
+                if outlet.blocked:
+                    self.squeeze(session, [frame])
                     continue
                 out = outlet.out
                 if not out:
@@ -194,7 +166,7 @@ class Router:
             self.pass_on(session, message, retain, group.identifiers)
         return None
 
-    def _special(self, route: Route, message: Message) -> Batch | None:
+    def deliver_specially(self, route: Route, message: Message) -> Batch | None:
         """Targets that need a look at the message and its publisher."""
         batch = None
         for session, subscriptions in route.picky:
@@ -345,20 +317,17 @@ class Router:
         limits = self.core.limits
         return session.waiting >= limits.queue_messages or session.queue_bytes >= limits.queue_bytes
 
-    def _room(self, session: Session, size: int) -> bool:
-        """Whether a connected session that is behind may get one more QoS 0 frame."""
+    def squeeze(self, session: Session, frames: list[bytes]) -> None:
+        """Give QoS 0 frames to a connected session that is behind, as many as it may still get."""
         outlet = session.outlet
         assert outlet is not None
         core = self.core
-        if core.memory <= core.limits.memory and outlet.room(size):
-            return True
-        core.statistics.dropped["outbox_full"] += 1
-        session.dropped += 1
-        return False
-
-
-def _message(packet: Publish, publisher: "Connection") -> Message:
-    return message_of(packet, publisher.client_id, publisher.username, publisher.core.now)
+        for frame in frames:
+            if core.memory <= core.limits.memory and outlet.room(len(frame)):
+                outlet.out.append(frame)
+            else:
+                core.statistics.dropped["outbox_full"] += 1
+                session.dropped += 1
 
 
 def has_room(subscription: Subscription) -> bool:

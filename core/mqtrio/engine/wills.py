@@ -1,4 +1,4 @@
-"""Wills: kept with the connection, published when it ends badly, perhaps later (3.1.2.5, 3.1.3.2.2)."""
+"""Wills: kept with the connection, published when it ends badly (3.1.2.5, 3.1.3.2.2)."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -18,7 +18,8 @@ class Message:
     `expires_at` is in the seconds of the monotonic clock, or NEVER. `client_id` and `username` name
     the publisher (empty for the broker itself), `origin` the door that it came by, `node` the broker
     that accepted it. `references` counts who still holds the message: queues, windows, the retained
-    messages. `message_id` is its number in the store, 0 when it isn't there.
+    messages. `message_id` is its number in the store, 0 when it isn't there. `size` is what it
+    counts for in the limits, in bytes.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Message:
         "expires_at",
         "message_id",
         "references",
+        "size",
         "frames",
     )
 
@@ -62,18 +64,10 @@ class Message:
         self.message_id = 0
         self.references = 0
         self.frames: dict[object, tuple[bytes, bytes]] | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes that this message counts for in the limits."""
-        size = len(self.payload) + len(self.topic) + OVERHEAD
-        properties = self.properties
+        size = len(payload) + len(topic) + OVERHEAD
         if properties is not None:
-            size += len(properties.correlation_data or b"") + len(properties.response_topic or "")
-            size += len(properties.content_type or "")
-            for name, value in properties.user_properties:
-                size += len(name) + len(value) + OVERHEAD
-        return size
+            size += _size(properties)
+        self.size = size
 
     def expired(self, now: float) -> bool:
         """Whether its lifetime is over [MQTT-3.3.2-5]."""
@@ -120,6 +114,14 @@ class Message:
         return (
             f"Message(topic={self.topic!r}, qos={self.qos}, payload of {len(self.payload)} bytes)"
         )
+
+
+def _size(properties: PublishProperties) -> int:
+    size = len(properties.correlation_data or b"") + len(properties.response_topic or "")
+    size += len(properties.content_type or "")
+    for name, value in properties.user_properties:
+        size += len(name) + len(value) + OVERHEAD
+    return size
 
 
 def message_of(packet: Publish, client_id: str, username: str | None, now: float) -> Message:

@@ -1,0 +1,206 @@
+"""The short way of messages that nobody must be asked about: no plugin, not retained, no properties.
+
+Most messages of a busy broker are so, and each function call counts there. What happens to them is
+what publish.py says; whatever is out of the ordinary goes there.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from mqtrio.engine import publish
+from mqtrio.engine.route import Group, Route
+from mqtrio.state.message import NEVER, Message
+from mqtrio.state.session import WIRE_5, Delivery
+from mqtrio.store.batch import COMMITTED, Batch
+from mqtrio.wire.packets import Packet, Publish
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+    from mqtrio.engine.router import Router
+
+#: What handling one packet costs of a turn's budget; a delivery costs 1.
+PACKET_WORK: Final = 16
+
+PACKET_IDS: Final = tuple(number.to_bytes(2, "big") for number in range(65536))
+
+#: QoS -> the first two bytes of its plain acknowledgement: PUBACK, PUBREC.
+_ANSWERS: Final = (b"", b"\x40\x02", b"\x50\x02")
+
+
+def take(connection: "Connection", packets: list[Packet], at: int) -> int:
+    """Handle the PUBLISH at `packets[at]`; at QoS 0 with it those to the same topic that follow.
+
+    Returns the place of the next packet to handle. The work for the first one is counted already.
+    """
+    packet = packets[at]
+    assert isinstance(packet, Publish)
+    if packet.properties is not None or packet.retain:
+        publish.on_publish(connection, packet)
+        return at + 1
+    core = connection.core
+    router = core.router
+    topic = packet.topic
+    route = router.routes.get(topic)
+    if route is None:
+        route = router.route(topic)
+    if packet.qos:
+        if route.simple and not connection.owed:
+            _exchange(connection, packet, route)
+        else:
+            publish.on_publish(connection, packet)
+        return at + 1
+    frame = packet.frame
+    if frame is None or not route.plain:
+        publish.on_publish(connection, packet)
+        return at + 1
+    start = at
+    frames = [frame]
+    work = PACKET_WORK + route.weight
+    end = min(len(packets), at + max(1, (core.budget - core.work) // work))
+    at += 1
+    while at < end:
+        packet = packets[at]
+        if packet.__class__ is not Publish:
+            break
+        frame = packet.frame
+        if frame is None or packet.topic != topic or packet.properties is not None:
+            break
+        frames.append(frame)
+        at += 1
+    core.work += len(frames) * work - PACKET_WORK
+    core.statistics.messages_received += len(frames)
+    _forward(router, route, packets[start:at], frames, connection)
+    if core.pressure.congested:
+        core.pressure.stall(connection)
+    return at
+
+
+def _forward(
+    router: "Router",
+    route: Route,
+    packets: list[Packet],
+    frames: list[bytes],
+    publisher: "Connection",
+) -> None:
+    """Pass on the frames of QoS 0 messages as they came, where that is what the target wants."""
+    core = router.core
+    dirty = core.dirty
+    version5 = publisher.version5
+    count = len(frames)
+    messages: list[Message] | None = None
+    for group in route.groups:
+        if not group.shared_frame or group.identifiers or (group.profile == WIRE_5) != version5:
+            if messages is None:
+                messages = [_message(packet, publisher) for packet in packets]
+            for message in messages:
+                router.deliver_to_group(group, message)
+            continue
+        core.statistics.messages_sent += count * len(group.sessions)
+        for session in group.sessions:
+            outlet = session.outlet
+            if outlet is None:
+                continue
+            if outlet.blocked:
+                router.squeeze(session, frames)
+                continue
+            out = outlet.out
+            if not out:
+                dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
+            out += frames
+    if not route.simple:
+        if messages is None:
+            messages = [_message(packet, publisher) for packet in packets]
+        for message in messages:
+            router.deliver_specially(route, message)
+
+
+def _message(packet: Packet, publisher: "Connection") -> Message:
+    assert isinstance(packet, Publish)
+    return Message(
+        packet.topic,
+        packet.payload,
+        packet.qos,
+        False,
+        None,
+        publisher.client_id,
+        publisher.username,
+        "client",
+        NEVER,
+    )
+
+
+def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
+    """A QoS 1 or 2 message: into the windows of all its targets, and acknowledged."""
+    core = connection.core
+    session = connection.session
+    qos = packet.qos
+    packet_id = packet.packet_id
+    if (
+        session is None
+        or session.stored
+        or qos > connection.maximum_qos
+        or connection.receive_maximum
+        or packet.dup
+        or core.recorder.full
+    ):
+        publish.on_publish(connection, packet)
+        return
+    message = _message(packet, connection)
+    if core.router.refusal(route, message):
+        publish.on_publish(connection, packet)
+        return
+    if qos == 2 and not session.begin_receipt(packet_id):
+        connection.write(_ANSWERS[2] + PACKET_IDS[packet_id])
+        return
+    core.statistics.messages_received += 1
+    core.work += route.weight
+    batch = COMMITTED
+    for group in route.groups:
+        if group.qos and group.shared_frame and not core.hooks.delivered:
+            batch = _send(core.router, group, message) or batch
+        else:
+            batch = core.router.deliver_to_group(group, message) or batch
+    if batch is COMMITTED and (route.weight or not connection.version5):
+        out = connection.out
+        if connection.blocked:
+            connection.write(_ANSWERS[qos] + PACKET_IDS[packet_id])
+        else:
+            if not out:
+                core.dirty.append(connection)
+            out.append(_ANSWERS[qos] + PACKET_IDS[packet_id])
+    else:
+        publish.answer(connection, packet, route, batch)
+    if core.pressure.congested:
+        core.pressure.stall(connection)
+
+
+def _send(router: "Router", group: Group, message: Message) -> Batch | None:
+    """`Router.deliver_to_group` for sessions that share a frame."""
+    core = router.core
+    qos = message.qos if message.qos < group.qos else group.qos
+    identifiers = group.identifiers
+    sessions = group.sessions
+    head, tail = message.parts(group.profile == WIRE_5, qos, False, identifiers, core.now)
+    core.statistics.messages_sent += len(sessions)
+    dirty = core.dirty
+    batch = None
+    for session in sessions:
+        outlet = session.outlet
+        inflight = session.inflight
+        if (
+            outlet is None
+            or session.queue
+            or outlet.blocked
+            or len(inflight) >= session.window
+            or session.stored
+        ):
+            batch = router.hand(session, message, qos, False, identifiers) or batch
+            continue
+        delivery = Delivery(message, qos, False, identifiers)
+        delivery.sent = True
+        core.deliveries.hold(message)
+        packet_id = session.open_flight(delivery)
+        out = outlet.out
+        if not out:
+            dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
+        out += (head, PACKET_IDS[packet_id], tail)
+    return batch
