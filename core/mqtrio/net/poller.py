@@ -28,6 +28,9 @@ SMALLEST_SHARE: Final = 1000
 #: Turns before other tasks get theirs, if the budget lasts so long.
 TURNS: Final = 8
 
+#: Seconds that a worker thread may have to wait for the GIL. Giving way costs 0.1 ms.
+GIVE_WAY: Final = 0.001
+
 #: Stands in a batch for the events of a link that goes on, rather than being ready.
 GO_ON: Final = 0
 
@@ -46,10 +49,13 @@ class Poller:
         self.turns = 0
         self._budget = core.settings.limits.turn_budget
         self._threads = trio.to_thread.current_default_thread_limiter()
+        self._gave_way = 0.0
         self._released = released
         # Those that go on, for the next batch; and what a spent budget left of the last one.
         self._next: list[tuple[SocketLink, int]] = []
         self._batch: list[tuple[SocketLink, int]] = []
+        # Work that one visit of this batch may be.
+        self._share = self._budget
         self._waiting = False
         self._kicked = False
         # In the order of their deadlines, because all linger equally long.
@@ -121,7 +127,7 @@ class Poller:
             for _ in range(TURNS):
                 if not self._gather():
                     break
-                spent += self._turn(budget)
+                spent += self._turn(budget - spent)
                 if spent >= budget:
                     break
 
@@ -171,6 +177,7 @@ class Poller:
             else:
                 self.readiness.hush(fd)
         self._batch = batch
+        self._share = max(SMALLEST_SHARE, self._budget // max(1, len(batch)))
         return bool(batch) or self._kicked
 
     def _turn(self, budget: int) -> int:
@@ -181,13 +188,15 @@ class Poller:
         self._kicked = False
         batch = self._batch
         # A thread beside a busy loop starves: whenever the GIL is free for a moment only, it
-        # begins to wait anew. While one is at work turns are short and give the GIL up.
+        # begins to wait anew. While one is at work turns are short, and give way to it.
         beside = self._threads.borrowed_tokens
+        share = self._share
         if beside:
             budget //= 4
+            share = min(share, budget)
         # The engine stops a connection when `work` reaches the whole budget, so that a count which
         # begins just below it gives a share.
-        start = self._budget - max(SMALLEST_SHARE, budget // max(1, len(batch)))
+        start = self._budget - share
         spent = served = 0
         for link, events in batch:
             core.work = start
@@ -207,6 +216,7 @@ class Poller:
         self._batch = batch[served:]
         core.work = 0
         core.flush()
-        if beside:
+        if beside and time.perf_counter() - self._gave_way > GIVE_WAY:
             time.sleep(0)
+            self._gave_way = time.perf_counter()
         return spent + core.work

@@ -1,4 +1,4 @@
-"""A link over any trio.abc.Stream, served by two tasks.
+"""A link over any trio.abc.Stream, served by three tasks.
 
 For in-memory streams (tests in virtual time), streams that an embedding program brings, and systems
 without the poller. It costs a task switch for each read and each write, which the poller does not.
@@ -33,18 +33,18 @@ PIECE: Final = 64 * 1024
 class StreamLink(BaseLink):
     """One stream. `run` serves it until it is over; cancelling `run` ends the connection."""
 
-    __slots__ = ("_deaf", "_ended", "_input", "_output", "_over", "_queued", "_scope", "_stream")
+    __slots__ = ("_asked", "_deaf", "_ended", "_input", "_output", "_over", "_scope", "_stream")
 
     def __init__(
         self, core: LinkCore, peer: PeerFacts, layer: Layer | None, stream: trio.abc.Stream
     ) -> None:
         super().__init__(core, peer, layer)
         self._stream = stream
-        # Rung for the reader: it may go on; for the writer: there is something to send.
+        # The connection may have input; it has output; it asks for a turn.
         self._input = trio.Event()
         self._output = trio.Event()
+        self._asked = trio.Event()
         self._scope = trio.CancelScope()
-        self._queued = False
         # The stream has ended; there is no more input for the connection (a layer may end first).
         self._ended = False
         self._over = False
@@ -57,9 +57,8 @@ class StreamLink(BaseLink):
         self._output.set()
 
     def again(self) -> None:
-        """Go on in the reader's next step."""
-        self._queued = True
-        self._input.set()
+        """Go on soon."""
+        self._asked.set()
 
     def resume(self) -> None:
         """Read again."""
@@ -91,6 +90,7 @@ class StreamLink(BaseLink):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read)
                     nursery.start_soon(self._write)
+                    nursery.start_soon(self._go_on)
                     self._turn(self.begin)
         finally:
             self.state = GONE
@@ -106,28 +106,27 @@ class StreamLink(BaseLink):
         core.guard(self.conn, function, *args)
         core.flush()
 
+    async def _go_on(self) -> None:
+        """Give the connection the turns that it asks for."""
+        while True:
+            await self._asked.wait()
+            self._asked = trio.Event()
+            await trio.lowlevel.checkpoint()
+            if not self.conn.closed:
+                self._turn(self.conn.proceed)
+
     async def _read(self) -> None:
         """Bring what arrives, while the connection may go on with it; after the end, discard."""
-        conn = self.conn
         while True:
-            if self.state == OPEN and (self._queued or conn.hold or self._over):
-                await self._pause()
+            if self.state == OPEN and (self.conn.hold or self._over):
+                self._input = trio.Event()
+                await self._input.wait()
             elif self._ended:
                 break
             else:
                 await self._receive()
         if self.state == LINGERING:
             self._scope.cancel()
-
-    async def _pause(self) -> None:
-        """Wait for the connection to go on, or to be closed."""
-        if self._queued:
-            self._queued = False
-            await trio.lowlevel.checkpoint()
-            self._turn(self.conn.proceed)
-        else:
-            self._input = trio.Event()
-            await self._input.wait()
 
     async def _receive(self) -> None:
         try:
