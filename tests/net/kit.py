@@ -317,8 +317,9 @@ async def rig(kind: str, core: Core | None = None) -> AsyncIterator[Rig]:
             try:
                 yield made
             finally:
-                for client in made.clients:
-                    await trio.aclose_forcefully(client.stream)
+                with trio.CancelScope(shield=True):
+                    for client in made.clients:
+                        await trio.aclose_forcefully(client.stream)
                 nursery.cancel_scope.cancel()
 
 
