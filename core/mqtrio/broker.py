@@ -11,6 +11,7 @@ from attrs import define, field
 
 from mqtrio.client import ReceivedMessage, Subscriber, received
 from mqtrio.clock import Clock
+from mqtrio.engine.background import Background
 from mqtrio.engine.connect import LOCAL_PREFIX
 from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
@@ -18,6 +19,7 @@ from mqtrio.engine.local import join, leave, publish
 from mqtrio.engine.restore import Restorer
 from mqtrio.errors import BrokerStopped, ConfigurationError, RefusedError
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.provide import open_store
 from mqtrio.net.addresses import BoundAddress, parse_listener
 from mqtrio.net.network import Network, open_network
 from mqtrio.reasons import ReasonCode
@@ -424,7 +426,10 @@ async def open_broker(
     listeners = _listeners(listen, settings)
     clock = Clock()
     hooks = HookManager()
-    store = store or MemoryStore()
+    for plugin in plugins:
+        hooks.add(plugin)
+    if store is None:
+        store = await open_store(hooks) or MemoryStore()
     journal = Journal(
         store,
         on_failed=lambda failure: _failed(restorer, failure),
@@ -437,8 +442,6 @@ async def open_broker(
     core = Core(settings, hooks, journal, clock)
     hooks.on_change = core.hooks_changed
     restorer = Restorer(core, store)
-    for plugin in plugins:
-        hooks.add(plugin)
     async with trio.open_nursery() as outer:
         await outer.start(journal.run)
         try:
@@ -447,7 +450,7 @@ async def open_broker(
             async with open_network(core, addresses) as network:
                 _check_doors(core, listeners, network.listeners)
                 broker = Broker(core, hooks, network)
-                async with _running(core, network):
+                async with _running(core, network, broker):
                     yield broker
                     for subscriber in broker._subscribers:
                         subscriber.close()
@@ -486,13 +489,15 @@ def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddres
 
 
 @asynccontextmanager
-async def _running(core: Core, network: Network) -> AsyncIterator[None]:
+async def _running(core: Core, network: Network, broker: Broker) -> AsyncIterator[None]:
     """The tasks of a broker; its end is graceful unless it is cancelled."""
     async with trio.open_nursery() as tasks:
         tasks.start_soon(core.timers.run, core.turn)
         tasks.start_soon(core.watch_writers)
         async with trio.open_nursery() as nursery:
             core.nursery = nursery
+            core.background = Background(core.hooks, tasks, broker)
+            core.background.refresh()
             network.accept()
             try:
                 yield

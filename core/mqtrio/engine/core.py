@@ -8,6 +8,7 @@ import trio
 
 from mqtrio.clock import Clock
 from mqtrio.engine import handlers
+from mqtrio.engine.background import Background
 from mqtrio.engine.connection import STOPPING, Connection
 from mqtrio.engine.delivery import Deliveries
 from mqtrio.engine.link import Link, PeerFacts
@@ -85,6 +86,7 @@ class Core:
         self.observers = Observers(self)
         self.subscriptions = Subscriptions(self)
         self.nursery: trio.Nursery | None = None
+        self.background: Background | None = None
         #: Listener URL -> whether clients that nobody authenticated are let in there; where nothing
         #: is said, those of this machine are, unless a plugin authenticates.
         self.anonymous: dict[str, bool] = {}
@@ -274,6 +276,8 @@ class Core:
         """Plugins have come or gone: what was decided with the old ones is void."""
         for connection in self.connections:
             connection.ask_again()
+        if self.background is not None and "run" in names:
+            self.background.refresh()
         if "compile_delivery" in names:
             for session in self.sessions.by_id.values():
                 self.subscriptions.compile_again(session, "reload")

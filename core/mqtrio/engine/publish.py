@@ -244,7 +244,7 @@ def _refused(core: "Core", event: PublishEvent, answer: Drop | Reject | Close) -
         core.observers.dropped_for_all(event)
         return Outcome()
     if isinstance(answer, Close):
-        return Outcome(answer.reason_code, answer.why, close=True)
+        return Outcome(answer.reason_code, close=True)
     return Outcome(answer.reason_code, answer.reason_string)
 
 
@@ -277,8 +277,15 @@ def _accept_slowly(
     refusal = _no_room(core, route, message)
     if refusal is not None:
         return refusal
-    batch = _begin(core, message, connection, packet)
-    delivered = yield from core.router.deliver_slowly(route, message)
+    journal = core.recorder.journal
+    yield journal.begin_action()
+    core.deliveries.hold(message)
+    try:
+        batch = _begin(core, message, connection, packet)
+        delivered = yield from core.router.deliver_slowly(route, message)
+    finally:
+        core.deliveries.let_go(message)
+        journal.end_action()
     return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
 
 

@@ -1,5 +1,6 @@
 """What the engine does, as changes for the store; none is built while the store isn't durable."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mqtrio.state.message import Message
@@ -57,12 +58,14 @@ class Recorder:
     Which of them are called is the caller's decision: only sessions that are `stored` count.
     """
 
-    __slots__ = ("core", "journal", "active", "_message_id", "_stored_wills")
+    __slots__ = ("core", "journal", "active", "messages", "_message_id", "_stored_wills")
 
     def __init__(self, core: "Core", journal: Journal) -> None:
         self.core = core
         self.journal = journal
         self.active = journal.active
+        #: The stored messages that memory holds, by their numbers.
+        self.messages: dict[int, Message] = {}
         self._message_id = 0
         self._stored_wills: set[str] = set()
 
@@ -156,6 +159,7 @@ class Recorder:
         if not message.message_id:
             self._message_id += 1
             message.message_id = self._message_id
+            self.messages[message.message_id] = message
             clock = self.core.clock
             journal.append(
                 MessagePut(
@@ -169,6 +173,7 @@ class Recorder:
                     message.username,
                     clock.to_wall(message.expires_at) if message.expires_at >= 0 else None,
                     message.origin,
+                    message.node,
                 ),
                 size=message.size,
             )
@@ -206,7 +211,15 @@ class Recorder:
 
     def message_gone(self, message: Message) -> None:
         """Nobody holds a stored message any more."""
+        del self.messages[message.message_id]
         self.journal.append(MessageRemoved(message.message_id), lazy=True)
+
+    def messages_lost(self, message_ids: Iterable[int]) -> None:
+        """These messages were to be stored and are not; who still holds one has it in memory."""
+        for message_id in message_ids:
+            message = self.messages.pop(message_id, None)
+            if message is not None:
+                message.message_id = 0
 
     # -- incoming QoS 2
 
@@ -235,6 +248,7 @@ class Recorder:
                 message.username,
                 clock.to_wall(message.expires_at) if message.expires_at >= 0 else None,
                 message.origin,
+                message.node,
             ),
             size=message.size,
             lazy=not message.qos,

@@ -64,6 +64,7 @@ class Restorer:
         message.client_id = row.publisher
         message.username = row.username
         message.origin = row.origin
+        message.node = row.node
         self.core.retained.set(message)
         return message
 
@@ -72,11 +73,7 @@ class Restorer:
     def failed(self, failure: Failure) -> None:
         """Memory is ahead of the store: the sessions concerned are closed and stay unusable."""
         core = self.core
-        log.error(
-            "a commit failed (%s); %d sessions are loaded again from the store",
-            failure.error,
-            len(failure.client_ids),
-        )
+        core.recorder.messages_lost(failure.message_ids)
         core.sessions.reloading |= failure.client_ids
         for client_id in failure.client_ids:
             session = core.sessions.by_id.get(client_id)
@@ -105,30 +102,19 @@ class Restorer:
             if session is not None:
                 core.sessions.forget(session)
             core.sessions.reloading.discard(client_id)
-        messages: dict[int, Message] = self._messages_in_memory()
         for client_id in client_ids:
             if client_id in loaded.sessions:
-                self._session(loaded.sessions[client_id], rows[client_id], messages)
+                self._session(loaded.sessions[client_id], rows[client_id])
             if client_id in loaded.wills:
                 self._will(client_id, loaded.wills[client_id])
         core.flush()
 
-    def _messages_in_memory(self) -> dict[int, Message]:
-        """Stored messages that other sessions hold, so that each exists once."""
-        return {
-            delivery.message.message_id: delivery.message
-            for session in self.core.sessions.by_id.values()
-            if session.stored
-            for delivery in session.deliveries()
-        }
-
     # -- parts
 
     async def _sessions(self, loaded: Loaded, client_ids: Collection[str]) -> None:
-        messages: dict[int, Message] = {}
         for client_id in client_ids:
             rows = await self._queue(client_id) if loaded.sessions[client_id].queued else []
-            self._session(loaded.sessions[client_id], rows, messages)
+            self._session(loaded.sessions[client_id], rows)
 
     async def _queue(self, client_id: str) -> list[QueuedRow]:
         rows: list[QueuedRow] = []
@@ -140,9 +126,7 @@ class Restorer:
                 break
         return rows
 
-    def _session(
-        self, loaded: LoadedSession, rows: list[QueuedRow], messages: dict[int, Message]
-    ) -> None:
+    def _session(self, loaded: LoadedSession, rows: list[QueuedRow]) -> None:
         core = self.core
         record = loaded.session
         session = Session(record.client_id, record.username, record.version)
@@ -166,10 +150,7 @@ class Restorer:
             )
         core.subscriptions.compile_again(session, "resume")
         for queued in rows:
-            message = messages.get(queued.message.message_id)
-            if message is None:
-                message = messages[queued.message.message_id] = self._stored(queued.message)
-            self._queued(session, queued, message)
+            self._queued(session, queued, self._stored(queued.message))
         closed_at = loaded.closed_at
         left = core.now if closed_at is None else core.clock.to_monotonic(closed_at)
         core.sessions.wait_for_client(session, left)
@@ -191,13 +172,19 @@ class Restorer:
         return self.core.router.index.group_of(topic_filter)
 
     def _stored(self, row: MessagePut) -> Message:
+        """The message of a row: the one that memory has, if it does, so that each exists once."""
+        messages = self.core.recorder.messages
+        if row.message_id in messages:
+            return messages[row.message_id]
         message = self._message(
             row.topic, row.payload, row.qos, row.retain, row.properties, row.expires_at
         )
         message.client_id = row.publisher
         message.username = row.username
         message.origin = row.origin
+        message.node = row.node
         message.message_id = row.message_id
+        messages[row.message_id] = message
         return message
 
     def _message(

@@ -7,14 +7,12 @@ from mqtrio.engine.route import EMPTY, Group, Route, merged
 from mqtrio.engine.steps import Steps
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
-from mqtrio.state.message import Message, message_of
+from mqtrio.state.message import Message
 from mqtrio.state.session import WIRE_5, Delivery, Session
 from mqtrio.state.topics import has_wildcards
 from mqtrio.store.batch import COMMITTED, Batch, BatchState
-from mqtrio.wire.packets import Publish
 
 if TYPE_CHECKING:
-    from mqtrio.engine.connection import Connection
     from mqtrio.engine.core import Core
 
 #: Topics whose route is remembered.
@@ -44,7 +42,7 @@ class Router:
         return replaced
 
     def remove(self, session: Session, topic_filter: str) -> Subscription | None:
-        """Unsubscribe from exactly this filter [MQTT-3.10.4-1]; returns it, None if there is none."""
+        """Unsubscribe from exactly this filter [MQTT-3.10.4-1]; returns it, or None."""
         subscription = session.subscriptions.pop(topic_filter, None)
         if subscription is None:
             return None
@@ -115,27 +113,26 @@ class Router:
     def deliver_slowly(self, route: Route, message: Message) -> Steps:
         """Like `deliver`, for very many targets: others have their turns in between."""
         core = self.core
-        batches: dict[Batch, None] = {}
+        batch = COMMITTED
         done = 0
         for group in route.groups:
             sessions = group.sessions
             for start in range(0, len(sessions), SLICE):
                 part = Group(group.profile, group.qos, group.retain_as_published, group.identifiers)
-                part.sessions = sessions[start : start + SLICE]
-                batch = self.deliver_to_group(part, message)
-                if batch is not None:
-                    batches[batch] = None
+                part.sessions = [
+                    session for session in sessions[start : start + SLICE] if not session.ended
+                ]
+                batch = self.deliver_to_group(part, message) or batch
+                if batch.state is BatchState.FAILED:
+                    return batch
                 done += len(part.sessions)
                 if done >= SLICE:
                     done = 0
                     yield core.next_turn()
-        batch = self.deliver_specially(route, message)
-        if batch is not None:
-            batches[batch] = None
-        failed = [batch for batch in batches if batch.state is BatchState.FAILED]
-        return failed[0] if failed else next(reversed(batches), COMMITTED)
+        return self.deliver_specially(route, message) or batch
 
     def deliver_to_group(self, group: Group, message: Message) -> Batch | None:
+        """Hand a message to sessions whose copies are alike; returns its batch if there is one."""
         qos = min(message.qos, group.qos)  # [MQTT-3.8.4-8]
         retain = message.retain and group.retain_as_published  # [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         core = self.core
@@ -146,9 +143,8 @@ class Router:
                 batch = self.hand(session, message, qos, retain, group.identifiers) or batch
             return batch
         if group.shared_frame and not core.hooks.delivered:
-            frame = message.parts(group.profile == WIRE_5, 0, retain, group.identifiers, core.now)[
-                0
-            ]
+            version5 = group.profile == WIRE_5
+            frame, _ = message.parts(version5, 0, retain, group.identifiers, core.now)
             dirty = core.dirty
             for session in group.sessions:
                 outlet = session.outlet

@@ -160,14 +160,19 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """A session is no longer known, and nothing is routed to it."""
         del self.by_id[session.client_id]
+        session.ended = True
         self._stop_timer(session)
         for topic_filter in list(session.subscriptions):
             self.core.router.remove(session, topic_filter)
 
     def empty(self, session: Session) -> None:
         """Let go of all that a session was to get."""
+        deliveries = self.core.deliveries
         for delivery in session.deliveries():
-            self.core.deliveries.settle(session, delivery)
+            if session.reloading:
+                deliveries.let_go_unrecorded(delivery.message)
+            else:
+                deliveries.settle(session, delivery)
         session.inflight.clear()
         session.queue = None
         session.queue_bytes = 0

@@ -1,4 +1,4 @@
-"""The short way of messages that nobody must be asked about: no plugin, not retained, no properties.
+"""The short way of messages that nobody must be asked about: no plugin, no retain, no properties.
 
 Most messages of a busy broker are so, and each function call counts there. What happens to them is
 what publish.py says; whatever is out of the ordinary goes there.
@@ -176,7 +176,7 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
 def _send(router: "Router", group: Group, message: Message) -> Batch | None:
     """`Router.deliver_to_group` for sessions that share a frame."""
     core = router.core
-    qos = message.qos if message.qos < group.qos else group.qos
+    qos = min(message.qos, group.qos)
     identifiers = group.identifiers
     sessions = group.sessions
     head, tail = message.parts(group.profile == WIRE_5, qos, False, identifiers, core.now)

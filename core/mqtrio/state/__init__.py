@@ -1,0 +1,1 @@
+"""What sessions, subscriptions and messages are: pure values, time is an argument."""

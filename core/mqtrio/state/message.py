@@ -1,4 +1,4 @@
-"""A message on its way: what a PUBLISH, a will or a publishing program becomes inside the broker."""
+"""A message on its way: what a PUBLISH, a will or a program's message becomes in the broker."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ class Message:
     """One application message (3.3), shared by all sessions that it is for.
 
     `expires_at` is in the seconds of the monotonic clock, or NEVER. `client_id` and `username` name
-    the publisher (empty for the broker itself), `origin` the door that it came by, `node` the broker
+    the publisher (empty for the broker itself), `origin` the door it came by, `node` the broker
     that accepted it. `references` counts who still holds the message: queues, windows, the retained
     messages. `message_id` is its number in the store, 0 when it isn't there. `size` is what it
     counts for in the limits, in bytes.

@@ -1,4 +1,4 @@
-"""Session state (4.1): what outlives a connection, as values; time and connections come from outside."""
+"""Session state (4.1): what outlives a connection, as values; time comes from outside."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -93,7 +93,8 @@ class Session:
 
     `expiry_interval` in seconds (0: ends with the connection, NEVER_EXPIRES: never);
     `expires_at` in monotonic seconds while nobody is connected. `username` is the owner. `epoch`
-    counts the claims on it: who holds an older epoch has lost the session.
+    counts the claims on it: who holds an older epoch has lost the session. `stored`: the store
+    knows it; `reloading`: memory and store disagree, it takes nothing; `ended`: it is no more.
     """
 
     __slots__ = (
@@ -114,6 +115,7 @@ class Session:
         "replays",
         "stored",
         "reloading",
+        "ended",
         "dropped",
         "_packet_id",
         "_sequence",
@@ -137,6 +139,7 @@ class Session:
         self.replays: deque[tuple[Subscription, Iterator[Message | None]]] | None = None
         self.stored = False
         self.reloading = False
+        self.ended = False
         self.dropped = 0
         self._packet_id = 0
         self._sequence = 0
