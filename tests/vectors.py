@@ -658,6 +658,7 @@ _AFTER_5: Final = [
     ),
     # PUBLISH
     Bad("QoS 3", b"\x36\6\0\1a\0\1\0", 5, MALFORMED, "MQTT-3.3.1-4"),
+    Bad("QoS 3 before a wildcard", b"\x36\6\0\1#\0\1\0", 5, MALFORMED, "MQTT-3.3.1-4"),
     Bad("DUP with QoS 0", b"\x38\4\0\1a\0", 5, MALFORMED, "MQTT-3.3.1-2"),
     Bad("no topic", b"\x30\0", 5, MALFORMED, "MQTT-3.3.2-1"),
     Bad("topic beyond the packet", b"\x30\4\0\5a\0\x30\4\0\1a\0", 5, MALFORMED, "MQTT-3.3.2-1"),
