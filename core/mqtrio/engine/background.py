@@ -1,4 +1,4 @@
-"""The background tasks of plugins (`run`): started with the broker, started again when they crash."""
+"""The background tasks of plugins (`run`): started with the broker, again when they crash."""
 
 import logging
 from typing import Any, Final

@@ -33,7 +33,7 @@ from mqtrio.state.retained import RetainedMessages
 from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.store.journal import Journal
 from mqtrio.wire.decoder import TopicCache
-from mqtrio.wire.packets import MQTT_5, ConnAck
+from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, ConnAck
 
 log = logging.getLogger("mqtrio.engine")
 
@@ -220,6 +220,8 @@ class Core:
         """
         self.statistics.refused[ReasonCode(reason_code).name.lower()] += 1
         version = connection.decoder.version or connection.decoder.refused_level
+        if not version and reason_code == ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+            version = MQTT_3_1_1  # level 0: the form that most can read
         if version >= MQTT_5:
             answer = packet or ConnAck(
                 reason_code=reason_code, reason_string=why, server_reference=server_reference
