@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from mqtrio.engine.short_way import PACKET_IDS
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Delivery, Session
 from mqtrio.store.batch import COMMITTED
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 PUBREL: Final = 6
 PUBCOMP: Final = 7
+
+# The first two bytes of those with success, which need no encoder.
+_PUBREL: Final = b"\x62\x02"
+_PUBCOMP: Final = b"\x70\x02"
 
 
 def on_puback(connection: "Connection", packet: PubAck) -> None:
@@ -33,10 +38,10 @@ def on_pubrec(connection: "Connection", packet: PubRec) -> None:
     connection.progress += 1
     packet_id = packet.packet_id
     delivery = session.inflight.get(packet_id)
-    version = connection.decoder.version
     if delivery is None or delivery.qos != 2:
         if packet.reason_code < 0x80:
             code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+            version = connection.decoder.version
             connection.reply(acknowledgement(PUBREL, packet_id, code, version), COMMITTED)
         return
     if packet.reason_code >= 0x80:
@@ -47,7 +52,7 @@ def on_pubrec(connection: "Connection", packet: PubRec) -> None:
         delivery.released = True
         if session.stored:
             batch = connection.core.recorder.released(session, delivery)
-    connection.reply(acknowledgement(PUBREL, packet_id, 0, version), batch)
+    connection.reply(_PUBREL + PACKET_IDS[packet_id], batch)
 
 
 def on_pubcomp(connection: "Connection", packet: PubComp) -> None:
@@ -65,14 +70,16 @@ def on_pubrel(connection: "Connection", packet: PubRel) -> None:
     """A QoS 2 exchange that the client began is over: its identifier is free [MQTT-4.3.3-11]."""
     session = connection.session
     assert session is not None
-    known = session.end_receipt(packet.packet_id)
+    packet_id = packet.packet_id
+    if not session.end_receipt(packet_id):
+        code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        version = connection.decoder.version
+        connection.reply(acknowledgement(PUBCOMP, packet_id, code, version), COMMITTED)
+        return
     batch = COMMITTED
-    if known and session.stored:
-        batch = connection.core.recorder.receipt_ended(session, packet.packet_id)
-    code = 0 if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-    connection.reply(
-        acknowledgement(PUBCOMP, packet.packet_id, code, connection.decoder.version), batch
-    )
+    if session.stored:
+        batch = connection.core.recorder.receipt_ended(session, packet_id)
+    connection.reply(_PUBCOMP + PACKET_IDS[packet_id], batch)
 
 
 def _finish(
@@ -80,7 +87,9 @@ def _finish(
 ) -> None:
     core = connection.core
     del session.inflight[delivery.packet_id]
-    core.deliveries.settle(session, delivery)
+    if session.stored:
+        core.recorder.settled(session, delivery)
+    core.deliveries.let_go(delivery.message)
     if core.hooks.acknowledged:
         core.observers.acknowledged(session, delivery, reason_code)
     if session.queue or session.replays:

@@ -138,9 +138,11 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
         session is None
         or session.stored
         or qos > connection.maximum_qos
-        or connection.receive_maximum
         or packet.dup
-        or core.recorder.full
+        or core.recorder.journal.full
+        or (
+            connection.receive_maximum and len(session.received or ()) >= connection.receive_maximum
+        )
     ):
         publish.on_publish(connection, packet)
         return
