@@ -149,9 +149,9 @@ async def test_reserved_connect_flag(peer: Peers) -> None:
 @rule("MQTT-3.1.2-18", "MQTT-3.1.2-20")
 @both
 async def test_fields_that_the_flags_do_not_announce(peer: Peers, speaks: int) -> None:
-    fields = (raw.text(unique()), raw.text("user"))
+    fields = [raw.text(unique()), raw.text("user")]
     await connect_refused(peer, connect(*fields, version=speaks, flags=0x02))
-    fields += (raw.text("secret"),)
+    fields.append(raw.text("secret"))
     await connect_refused(peer, connect(*fields, version=speaks, flags=0x82))
 
 
