@@ -191,7 +191,8 @@ class Decoder:
             first = data[position]
             length = data[position + 1]
             if length > short:
-                self._check_first(first)
+                if self._refusals[first]:
+                    raise self._refused(first)
                 # Lengths of two bytes are common and read here.
                 if length > 0x7F:
                     if start < size and 0 < data[start] < 0x80:
@@ -202,10 +203,12 @@ class Decoder:
                         if length < 0:
                             needed = 1 + start
                             break
-                self._check_size(start + length - position)
+                if start + length - position > self._maximum_packet_size:
+                    raise self._too_large(start + length - position)
             end = start + length
             if end > size:
-                self._check_first(first)
+                if self._refusals[first]:
+                    raise self._refused(first)
                 needed = end - position
                 break
 
@@ -275,7 +278,8 @@ class Decoder:
                     position = end
                     continue
 
-            self._check_first(first)
+            if self._refusals[first]:
+                raise self._refused(first)
             reader = Reader(data, start, end)
             packet = self._read(first, reader)
             if reader.position != end:
@@ -303,20 +307,18 @@ class Decoder:
         else:
             self._position = position
 
-    def _check_first(self, first: int) -> None:
-        """Refuse a packet by its first byte [MQTT-2.1.3-1]; whatever else is wrong comes later."""
+    def _refused(self, first: int) -> ProtocolError:
+        """A packet is refused by its first byte before anything else [MQTT-2.1.3-1]."""
         reason_code = self._refusals[first]
         if reason_code == ReasonCode.MALFORMED_PACKET:
-            raise MalformedPacket(f"no packet begins with 0x{first:02X}")
-        if reason_code:
-            raise ProtocolError(reason_code, f"a packet of type {first >> 4} must not come here")
+            return MalformedPacket(f"no packet begins with 0x{first:02X}")
+        return ProtocolError(reason_code, f"a packet of type {first >> 4} must not come here")
 
-    def _check_size(self, size: int) -> None:
-        maximum = self._maximum_packet_size
-        if size > maximum:
-            raise ProtocolError(
-                ReasonCode.PACKET_TOO_LARGE, f"a packet of {size} bytes where {maximum} are allowed"
-            )
+    def _too_large(self, size: int) -> ProtocolError:
+        return ProtocolError(
+            ReasonCode.PACKET_TOO_LARGE,
+            f"a packet of {size} bytes where {self._maximum_packet_size} are allowed",
+        )
 
     def _read(self, first: int, reader: Reader) -> Packet:
         packet = first >> 4

@@ -47,25 +47,29 @@ class Reader:
 
     def variable(self) -> int:
         """A variable byte integer in its shortest encoding [MQTT-1.5.5-1]."""
-        value = 0
-        for shift in (0, 7, 14, 21):
+        byte = self.byte()
+        if byte < 0x80:
+            return byte
+        value = byte & 0x7F
+        for shift in (7, 14, 21):
             byte = self.byte()
             value += (byte & 0x7F) << shift
             if byte < 0x80:
-                if byte == 0 and shift:
+                if byte == 0:
                     raise MalformedPacket("a variable byte integer is longer than it must be")
                 return value
         raise MalformedPacket("a variable byte integer has more than four bytes")
 
     def binary(self) -> bytes:
         """Binary data (1.5.6): two bytes of length, then as many bytes."""
-        start = self.position
-        length = self.two_byte()
-        start += 2
-        if start + length > self.end:
+        start = self.position + 2
+        if start > self.end:
             raise MalformedPacket("the packet ends within a field")
-        self.position = start + length
-        return self.data[start : start + length]
+        stop = start + (self.data[start - 2] << 8) + self.data[start - 1]
+        if stop > self.end:
+            raise MalformedPacket("the packet ends within a field")
+        self.position = stop
+        return self.data[start:stop]
 
     def text(self) -> str:
         """A UTF-8 string (1.5.4): no surrogate [MQTT-1.5.4-1], no NUL [MQTT-1.5.4-2]."""

@@ -206,42 +206,51 @@ def read_properties(reader: Reader, packet: int) -> Properties | None:
     found = Properties()
     user_properties: list[tuple[str, str]] = []
     identifiers: list[int] = []
-    seen: set[int] = set()
     while reader.position < end:
-        identifier = reader.variable()
+        # An identifier is a variable byte integer; all that exist take one byte.
+        identifier = reader.byte()
         row = PROPERTIES.get(identifier)
         if row is None:
             raise MalformedPacket(f"there is no property 0x{identifier:02X}")
         if packet not in row.packets:
             raise MalformedPacket(f"the property {row.name} does not belong here")
-        if identifier in seen and packet not in row.repeatable:
-            raise ProtocolError(
-                ReasonCode.PROTOCOL_ERROR, f"the property {row.name} stands there twice"
-            )
-        seen.add(identifier)
         kind = row.kind
         if kind == _PAIR:
             user_properties.append(reader.pair())
+            if len(user_properties) > MOST_REPEATED:
+                raise _too_often(row)
         elif kind == _TEXT:
+            if identifier in found.texts:
+                raise _repeated(row)
             found.texts[identifier] = reader.text()
         elif kind == _BINARY:
+            if identifier in found.binaries:
+                raise _repeated(row)
             found.binaries[identifier] = reader.binary()
+        elif identifier == SUBSCRIPTION_IDENTIFIER:
+            if identifiers and packet not in row.repeatable:
+                raise _repeated(row)
+            identifiers.append(_read_number(reader, row))
+            if len(identifiers) > MOST_REPEATED:
+                raise _too_often(row)
         else:
-            value = _read_number(reader, row)
-            if identifier == SUBSCRIPTION_IDENTIFIER:
-                identifiers.append(value)
-            else:
-                found.numbers[identifier] = value
-        if len(user_properties) > MOST_REPEATED or len(identifiers) > MOST_REPEATED:
-            raise ProtocolError(
-                ReasonCode.QUOTA_EXCEEDED, f"the property {row.name} stands there too often"
-            )
+            if identifier in found.numbers:
+                raise _repeated(row)
+            found.numbers[identifier] = _read_number(reader, row)
     reader.end = outer_end
     if user_properties:
         found.user_properties = tuple(user_properties)
     if identifiers:
         found.subscription_identifiers = tuple(identifiers)
     return found
+
+
+def _repeated(row: Property) -> ProtocolError:
+    return ProtocolError(ReasonCode.PROTOCOL_ERROR, f"the property {row.name} stands there twice")
+
+
+def _too_often(row: Property) -> ProtocolError:
+    return ProtocolError(ReasonCode.QUOTA_EXCEEDED, f"too many times the property {row.name}")
 
 
 def _read_number(reader: Reader, row: Property) -> int:
