@@ -314,8 +314,9 @@ class Publish(Packet):
     """PUBLISH (3.3). `packet_id` is 0 at QoS 0; `properties` is None where there are none.
 
     `frame` holds the packet's bytes as they were received, if they may be passed on unchanged to
-    another connection of the same kind: QoS 0, DUP 0, RETAIN 0, no topic alias. It is no part of
-    the packet's value.
+    another connection of the same kind at once: QoS 0, DUP 0, RETAIN 0, no topic alias. (A message
+    expiry interval in it is the sender's.) MQTT 3.1 and 3.1.1 are of one kind. It is no part of the
+    packet's value.
     """
 
     __slots__ = ("topic", "payload", "qos", "retain", "dup", "packet_id", "properties", "frame")
