@@ -1,0 +1,1 @@
+"""Clients that others wrote, against `python -m mqtrio serve` on a real socket."""

@@ -1,0 +1,71 @@
+"""The broker that the clients use: `python -m mqtrio serve`, as it comes, for a whole run."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Queue
+from threading import Thread
+from typing import IO
+
+from tests.conformance.peer import unique
+
+#: Seconds that anything may take on a busy machine: decides about failures, never about success.
+PATIENCE = 30.0
+
+MIB = 1024 * 1024
+
+
+def topic(*levels: str) -> str:
+    """A topic of this test only, with `levels` below it."""
+    return "/".join(("clients", unique("t"), *levels))
+
+
+class Running:
+    """A broker in a process of its own. `log` has the lines that it has written so far."""
+
+    host = "127.0.0.1"
+    port = 0
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def mistakes(self) -> list[str]:
+        """What the log says about errors of the broker."""
+        return [line for line in self.log if "Traceback" in line or " error " in line]
+
+
+@contextmanager
+def serving() -> Iterator[Running]:
+    """Run a broker for the length of a block; it must stop in good order."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mqtrio", "serve", "--listen", "mqtt://127.0.0.1:0"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    running = Running()
+    listening: Queue[int] = Queue()
+    reader = Thread(target=_read, args=(process.stderr, running, listening))
+    with process:
+        reader.start()
+        try:
+            running.port = listening.get(timeout=PATIENCE)
+            assert running.port, f"the broker did not start:\n{''.join(running.log)}"
+            yield running
+            process.terminate()
+            assert process.wait(PATIENCE) == 0, "".join(running.log)
+        finally:
+            process.kill()
+            reader.join()
+
+
+def _read(stream: IO[str], running: Running, listening: "Queue[int]") -> None:
+    for line in stream:
+        running.log.append(line)
+        found = re.search(r"listening on mqtt://[\d.]+:(\d+)", line)
+        if found:
+            listening.put(int(found[1]))
+    listening.put(0)
