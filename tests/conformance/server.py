@@ -36,16 +36,19 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
 
 
 async def main() -> None:
-    """Run all of them until standard input ends."""
+    """Run all of them until standard input ends; a crash in one of them is an error."""
     async with AsyncExitStack() as stack:
-        ports = {}
+        brokers = {}
         for name, settings in PROFILES.items():
-            broker = await stack.enter_async_context(
+            brokers[name] = await stack.enter_async_context(
                 mqtrio.open_broker(listen=["mqtt://127.0.0.1:0"], **settings)
             )
-            ports[name] = broker.listeners[0].port
+        ports = {name: broker.listeners[0].port for name, broker in brokers.items()}
         print(json.dumps(ports), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
+        crashes = {name: broker.statistics().crashes for name, broker in brokers.items()}
+    if any(crashes.values()):
+        raise SystemExit(f"connections crashed: {crashes}")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,18 @@ async def test_more_than_the_receive_maximum_of_the_server(peer: Peers) -> None:
 
 
 @rule("X-5-FLOW-2")
+async def test_repeated_messages_count_as_well(peer: Peers) -> None:
+    name = topic()
+    async with peer() as p:
+        maximum = await _receive_maximum(p)
+        for number in range(1, maximum + 1):
+            await p.send(Publish(name, b"x", 2, dup=True, packet_id=number))
+            await p.expect(PubRec, packet_id=number)
+        await p.send(Publish(name, b"x", 2, dup=True, packet_id=maximum + 1))
+        await p.expect_closed(0x93)
+
+
+@rule("X-5-FLOW-2")
 async def test_completed_messages_do_not_count(peer: Peers) -> None:
     name = topic()
     async with peer() as p:
