@@ -21,8 +21,12 @@ from mqtrio.net.readiness import BROKEN, READ, WRITE
 if TYPE_CHECKING:
     from mqtrio.net.poller import Poller
 
-#: Most bytes taken from a socket in one go.
-CHUNK: Final = 256 * 1024
+#: Most bytes taken from a socket in one go. From 128 KiB on the C library maps fresh memory for
+#: every single buffer, which makes each receive cost 16 us rather than 2.
+CHUNK: Final = 64 * 1024
+
+#: Times that a socket is read in one visit, as long as it fills the chunk.
+CHUNKS: Final = 4
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -65,8 +69,14 @@ class SocketLink(BaseLink):
     def flush(self) -> None:
         """Send the outbox with one system call."""
         if self.tail is None:
-            if self.conn.out:
-                self.transmit(self.encode())
+            out = self.conn.out
+            if out:
+                if self.layer is None:  # `encode`, without its call
+                    data = b"".join(out) if len(out) > 1 else out[0]
+                    out.clear()
+                else:
+                    data = self.encode()
+                self.transmit(data)
             if self.state == CLOSING and self.tail is None:
                 self._part()
 
@@ -110,22 +120,27 @@ class SocketLink(BaseLink):
             if not self.queued:
                 self.watch(self.watched & ~READ)
             return
-        try:
-            data = self.sock.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end()
-            return
-        self.core.work += len(data) >> BYTES_PER_WORK
-        if self.state != OPEN:
-            return  # discarded, so that closing doesn't reset
-        if self.layer is None:
-            conn.receive(data)
-        elif self.feed(data):
-            self._end()
+        core = self.core
+        for _ in range(CHUNKS):
+            try:
+                data = self.sock.recv(CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._end()
+                return
+            core.work += len(data) >> BYTES_PER_WORK
+            if self.state != OPEN:
+                return  # discarded, so that closing doesn't reset
+            if self.layer is None:
+                conn.receive(data)
+            elif self.feed(data):
+                self._end()
+                return
+            if len(data) < CHUNK or conn.hold:
+                return
 
     def signalled(self, events: int) -> None:
         """Anything else than plain readability."""
