@@ -343,6 +343,25 @@ async def test_refused_publish(peer: Peers) -> None:
         await p.nothing(after=q)
 
 
+@rule("X-5-ACK-1")
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_payload_that_is_not_of_its_format(peer: Peers, qos: int) -> None:
+    name = topic()
+    properties = PublishProperties(payload_format_indicator=1)
+    async with peer() as p, peer() as q:
+        await p.connect()
+        await p.subscribe(name, qos)
+        await q.connect()
+        answer = PubAck if qos == 1 else PubRec
+        await q.send(Publish(name, b"\xff", qos, packet_id=1, properties=properties))
+        got = await q.expect(answer, packet_id=1)
+        assert got.reason_code in ((0x99,) if peer.strict else (0x00, 0x99)), got
+        if got.reason_code == 0x99:
+            await p.nothing(after=q)
+        await q.send(Publish(name, "é".encode(), qos, packet_id=2, properties=properties))
+        await q.expect(answer, packet_id=2, reason_code=0)
+
+
 @rule("MQTT-3.2.2-11")
 @needs("limited")
 async def test_publish_above_the_maximum_qos(peer: Peers) -> None:
