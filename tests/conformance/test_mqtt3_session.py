@@ -371,7 +371,7 @@ async def test_queue_of_an_absent_client(peer: Peers) -> None:
             await q.publish(name, bytes([number]), number % 3)
     async with peer(client_id=client_id) as p:
         await back(p)
-        seen = []
+        seen: list[int] = []
         while not seen or seen[-1] < 29:
             got = await p.message(dup=False, retain=False)
             if got.qos or peer.strict:

@@ -138,7 +138,7 @@ ENDS = {
     "malformed": MALFORMED,
     "second CONNECT": connect(raw.text("x")),
     "topic": publish(b"a/#"),
-    "no filter": subscribe(1),
+    "QoS 3 asked for": subscribe(1, (b"a", 3)),
     "packet of a server": b"\xd0\x00",
     "AUTH": b"\xf0\x00",
 }
