@@ -1,9 +1,9 @@
 """CONNECT and AUTH: who is it, may it in, which session does it get (3.1, 3.2, 3.15, 4.12)."""
 
-import logging
 from typing import Final
 from uuid import uuid4
 
+from mqtrio import log
 from mqtrio.engine.connection import LARGEST, Connection
 from mqtrio.engine.steps import Steps, detach
 from mqtrio.engine.wills import PendingWill
@@ -22,8 +22,6 @@ from mqtrio.state.session import WIRE_3, WIRE_5, WIRE_5_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
 from mqtrio.wire.encoder import encode_within
 from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, Connect, Will
-
-log = logging.getLogger("mqtrio.connections")
 
 #: Client identifiers of subscribers in this process begin so; no client from outside has one.
 LOCAL_PREFIX: Final = "$local/"
@@ -335,8 +333,9 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
             packet.will, connection.client_id, connection.username, connection.permissions
         )
     wanted = _wanted_expiry(packet)
-    session.expiry_interval = _capped_expiry(connection, limits, wanted)
+    session.expiry_interval = core.sessions.capped_expiry(wanted, limits)
     session.username = connection.username
+    core.sessions.set_bounds(session, limits)
     session.window = min(
         limits.maximum_inflight or core.limits.maximum_inflight,
         packet.receive_maximum or RECEIVE_MAXIMUM,
@@ -376,15 +375,6 @@ def _wanted_expiry(packet: Connect) -> int:
     if packet.version == MQTT_5:
         return packet.session_expiry_interval or 0
     return 0 if packet.clean_start else NEVER_EXPIRES
-
-
-def _capped_expiry(connection: Connection, limits: ClientLimits, wanted: int) -> int:
-    """The session expiry interval that is granted (3.2.2.3.2)."""
-    maximum = connection.core.settings.session.maximum_expiry_interval
-    for cap in (maximum, limits.maximum_expiry_interval):
-        if cap is not None:
-            wanted = min(wanted, cap)
-    return wanted
 
 
 def _keep_alive(connection: Connection, packet: Connect, limits: ClientLimits) -> int:
@@ -449,14 +439,14 @@ def _announced(connection: Connection, stored: bool, present: bool) -> None:
     assert packet is not None
     connection.announced = True
     core.statistics.connections_opened += 1
-    log.info(
-        "connected client=%r user=%r %s mqtt=%d keep_alive=%d%s",
+    log.connected(
         connection.client_id,
         connection.username,
-        connection.peer,
-        packet.version,
-        connection.keep_alive,
-        " session resumed" if present else "",
+        str(connection.peer),
+        connection.peer.listener,
+        protocol_version=packet.version,
+        keep_alive=connection.keep_alive,
+        resumed=present,
     )
     hooks = core.hooks
     if hooks.client_connected:

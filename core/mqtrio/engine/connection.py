@@ -43,6 +43,9 @@ STOPPING: Final = 64  # the broker takes no more input
 #: Packets that are decoded in one go.
 TAKE: Final = 256
 
+#: Undecoded bytes that a connection may always hold, whatever the others hold.
+SMALL: Final = 64 * 1024
+
 #: Topics whose permission a connection remembers.
 REMEMBERED: Final = 1000
 
@@ -68,6 +71,7 @@ class Connection:
         "client",
         "timer",
         "decoder",
+        "undecoded",
         "packets",
         "at",
         "hold",
@@ -123,7 +127,10 @@ class Connection:
             address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
         )
         self.timer: Timer | None = None
-        self.decoder = Decoder(core.limits.connect_packet_size, core.topics)
+        self.decoder = Decoder(
+            min(core.limits.connect_packet_size, core.limits.maximum_packet_size), core.topics
+        )
+        self.undecoded = 0
         self.packets: list[Packet] = []
         self.at = 0
         self.hold = 0
@@ -181,9 +188,22 @@ class Connection:
         core = self.core
         self.last_seen = core.now
         core.statistics.bytes_received += len(data)
-        self.decoder.feed(data)
+        decoder = self.decoder
+        decoder.feed(data)
         if not self.hold:
             self.run()
+        held = decoder.buffered
+        if held != self.undecoded and not self.closed:
+            self._hold_bytes(held)
+
+    def _hold_bytes(self, held: int) -> None:
+        """Account for what the decoder keeps: a packet that is still incomplete, or a backlog."""
+        core = self.core
+        core.memory += held - self.undecoded
+        grows = held > self.undecoded
+        self.undecoded = held
+        if grows and held > SMALL and core.memory > core.limits.memory:
+            raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker has no room for this packet")
 
     def run(self) -> None:
         """Handle what has been received until it is used up or something must be waited for."""
@@ -376,7 +396,7 @@ class Connection:
         packet_id = session.open_flight(delivery)
         if not delivery.sent:
             delivery.sent = True
-            if session.stored:
+            if session.stored and delivery.qos == 1:
                 self.core.recorder.sent(session, delivery)
         out = self.out
         if not out:
@@ -509,7 +529,9 @@ class Connection:
         if self.closed:
             return
         if not self.announced:
-            if now < self.deadline:
+            if self.session is not None:
+                pass  # it is let in: what CONNACK waits for is the store
+            elif now < self.deadline:
                 self.watch(self.deadline)
             elif self.connect is None:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "no CONNECT in time", say=False)

@@ -15,6 +15,7 @@ from mqtrio.engine.link import Link, PeerFacts
 from mqtrio.engine.observe import Observers
 from mqtrio.engine.pressure import Pressure
 from mqtrio.engine.recorder import Recorder
+from mqtrio.engine.retention import Retention
 from mqtrio.engine.router import Router
 from mqtrio.engine.sessions import Sessions
 from mqtrio.engine.statistics import Statistics
@@ -28,9 +29,7 @@ from mqtrio.hooks.events import AcceptEvent
 from mqtrio.hooks.manager import HookManager
 from mqtrio.reasons import ALLOWED, CONNECT_RETURN_CODES, ReasonCode
 from mqtrio.settings import Settings
-from mqtrio.state.message import Message
 from mqtrio.state.retained import RetainedMessages
-from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.store.journal import Journal
 from mqtrio.wire.decoder import TopicCache
 from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, ConnAck
@@ -79,6 +78,7 @@ class Core:
         self.recorder = Recorder(self, journal)
         self.router = Router(self)
         self.retained = RetainedMessages()
+        self.retention = Retention(self)
         self.sessions = Sessions(self)
         self.wills = Wills(self)
         self.pressure = Pressure(self)
@@ -123,6 +123,8 @@ class Core:
         if self._flushing:
             return
         self._flushing = True
+        # Who was congested by what nobody publishes (a replay, a will) stalls nobody.
+        self.pressure.congested.clear()
         try:
             while self.dirty:
                 dirty, self.dirty = self.dirty, []
@@ -238,39 +240,12 @@ class Core:
         self.connections.discard(connection)
         if connection.announced:
             self.statistics.connections_closed += 1
-        self.memory -= connection.queued
-        connection.queued = 0
+        self.memory -= connection.queued + connection.undecoded
+        connection.queued = connection.undecoded = 0
         if connection.stalled is not None:
             self.pressure.release(connection)
         self.observers.disconnected(connection, reason_code, why)
         self.sessions.left(connection)
-
-    # -- messages
-
-    def keep(self, message: Message) -> Batch:
-        """Make a message its topic's retained one; an empty payload ends that [MQTT-3.3.1-5] ff."""
-        topic = message.topic
-        if not message.payload:
-            old = self.retained.remove(topic)
-            if old is None:
-                return COMMITTED
-            self.deliveries.let_go(old)
-            self.observers.retained_changed(message, removed=True)
-            return self.recorder.unretained(topic, lazy=not message.qos)
-        self.deliveries.hold(message)
-        old = self.retained.set(message)
-        if old is not None:
-            self.deliveries.let_go(old)
-        if message.expires_at >= 0:
-            self.timers.call_at(message.expires_at, lambda now: self._retained_expired(message))
-        self.observers.retained_changed(message, removed=False)
-        return self.recorder.retained(message)
-
-    def _retained_expired(self, message: Message) -> None:
-        if self.retained.get(message.topic) is message:
-            self.retained.remove(message.topic)
-            self.deliveries.let_go(message)
-            self.recorder.unretained(message.topic, lazy=True)
 
     # -- plugins
 

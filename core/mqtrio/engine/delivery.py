@@ -96,6 +96,9 @@ class Deliveries:
             if not delivery.sent and message.expired(core.now):  # [MQTT-3.3.2-5], [MQTT-4.3.3-7]
                 self.settle(session, delivery)
                 self.drop(session, message, "expired")
+            elif session.stored and delivery.qos == 2 and not delivery.packet_id:
+                session.open_flight(delivery)
+                core.recorder.identified(session, delivery)
             elif not outlet.transmit(delivery):
                 self.settle(session, delivery)
                 self.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
@@ -105,6 +108,16 @@ class Deliveries:
             self._relieve(session)
         if session.replays and not outlet.blocked and session.waiting < REPLAY_AHEAD // 2:
             outlet.again()
+
+    def committed(self, session: Session, delivery: Delivery) -> None:
+        """The store has a QoS 2 message: it goes out, if its turn has come already."""
+        outlet = session.outlet
+        if session.inflight.get(delivery.packet_id) is not delivery:
+            self.pump(session)
+        elif outlet is not None and not delivery.sent and not outlet.transmit(delivery):
+            del session.inflight[delivery.packet_id]
+            self.settle(session, delivery)
+            self.drop(session, delivery.message, "packet_too_large")
 
     def _relieve(self, session: Session) -> None:
         outlet = session.outlet
@@ -123,6 +136,9 @@ class Deliveries:
         sent = 0
         while replays:
             subscription, messages = replays[0]
+            if session.subscriptions.get(subscription.topic_filter) is not subscription:
+                replays.popleft()  # it was ended or replaced meanwhile [MQTT-3.10.4-2]
+                continue
             identifiers = (subscription.identifier,) if subscription.identifier else ()
             for message in messages:
                 sent += 1

@@ -56,7 +56,7 @@ async def publish(
     core.tick()
     event = PublishEvent(client or ClientFacts(), topic, payload, qos, retain, properties, origin)
     try:
-        outcome: Outcome = await complete(submit(core, event), core.limits.hook_deadline)
+        outcome: Outcome = await complete(core, submit(core, event))
         stalled = _stalled(core)
     finally:
         core.flush()
@@ -92,6 +92,7 @@ async def join(
 
     session, new = _claim(core, client_id) if durable else (Session(client_id, None, MQTT_5), True)
     subscriber = Subscriber(core, session, size)
+    core.sessions.set_bounds(session, None)
     client = ClientFacts(client_id, None, protocol_version=MQTT_5)
     batch = COMMITTED
     if durable and new:
@@ -103,10 +104,10 @@ async def join(
         for topic_filter in topic_filters:
             event = SubscribeEvent(client, topic_filter, qos, retain_handling=1, origin="local")
             granted: Granted = await complete(
+                core,
                 core.subscriptions.request(
                     session, event, None, core.limits.subscriptions_per_session
                 ),
-                core.limits.hook_deadline,
             )
             if granted.subscription is None:
                 raise RefusedError(granted.reason_code, f"{topic_filter!r} was refused")

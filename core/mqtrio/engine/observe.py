@@ -1,8 +1,8 @@
 """Telling the log and the observing plugins what happened."""
 
-import logging
 from typing import TYPE_CHECKING
 
+from mqtrio import log
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import (
     AcknowledgedEvent,
@@ -22,8 +22,6 @@ from mqtrio.state.session import Delivery, Session
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
     from mqtrio.engine.core import Core
-
-log = logging.getLogger("mqtrio.connections")
 
 
 class Observers:
@@ -53,31 +51,19 @@ class Observers:
         hooks = self.core.hooks
         code = ReasonCode(reason_code)
         if not connection.announced:
-            if connection.connect is None and connection.ended:
-                log.debug("%s left without CONNECT", connection.peer.address)
-            else:
-                log.info(
-                    "refused %s client=%r user=%r: %s (0x%02X %s)",
-                    connection.peer.address,
-                    connection.client.client_id,
-                    connection.client.username,
-                    why,
-                    code,
-                    code.name.lower(),
-                )
+            log.refused(
+                connection.client.client_id,
+                connection.client.username,
+                str(connection.peer),
+                code,
+                why,
+            )
             if hooks.connection_refused:
                 hooks.notify(
                     hooks.connection_refused, ConnectionRefusedEvent(connection.client, code, why)
                 )
             return
-        log.info(
-            "disconnected client=%r user=%r %s: %s (0x%02X)",
-            connection.client_id,
-            connection.username,
-            connection.peer.address,
-            why,
-            code,
-        )
+        log.disconnected(connection.client_id, connection.username, str(connection.peer), code, why)
         if hooks.client_disconnected:
             hooks.notify(
                 hooks.client_disconnected,

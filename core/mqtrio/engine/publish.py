@@ -73,6 +73,11 @@ def on_publish(connection: "Connection", packet: Publish) -> None:
     _check(connection, packet)
     session = connection.session
     assert session is not None
+    properties = packet.properties
+    if properties is not None and properties.payload_format_indicator:
+        if not _is_text(packet.payload):
+            _refuse_format(connection, packet)
+            return
     if packet.qos == 2 and session.received and packet.packet_id in session.received:
         # [MQTT-4.3.3-10]: a repetition is acknowledged again and goes nowhere.
         data = acknowledgement(PUBREC, packet.packet_id, 0, connection.decoder.version)
@@ -94,11 +99,6 @@ def _check(connection: "Connection", packet: Publish) -> None:
     properties = packet.properties
     if properties is not None and connection.incoming_aliases is not None:
         packet.topic = connection.incoming_aliases.resolve(packet.topic, properties.topic_alias)
-        if properties.payload_format_indicator and not _is_text(packet.payload):
-            if not packet.qos:
-                raise ProtocolError(
-                    ReasonCode.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8 as it claims"
-                )
     if packet.topic.count("/") >= core.limits.topic_levels:
         raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
     if packet.retain and not core.settings.session.retain_available:
@@ -107,14 +107,24 @@ def _check(connection: "Connection", packet: Publish) -> None:
         return
     if packet.qos > connection.maximum_qos:  # [MQTT-3.2.2-11]
         raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "this QoS is not supported")
-    if connection.receive_maximum and not packet.dup:
+    if connection.receive_maximum:
         session = connection.session
         assert session is not None
-        unfinished = connection.owed_pubacks + len(session.received or ())
-        if unfinished >= connection.receive_maximum:  # [MQTT-3.3.4-7]
+        received = session.received or ()
+        unfinished = connection.owed_pubacks + len(received)
+        repeated = packet.qos == 2 and packet.packet_id in received
+        if unfinished >= connection.receive_maximum and not repeated:  # [MQTT-3.3.4-7]
             raise ProtocolError(
                 ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "more messages under way than announced"
             )
+
+
+def _refuse_format(connection: "Connection", packet: Publish) -> None:
+    """Payload Format Indicator 1 promises UTF-8 (3.3.2.3.2)."""
+    why = "the payload is not UTF-8 as it claims"
+    if not packet.qos:
+        raise ProtocolError(ReasonCode.PAYLOAD_FORMAT_INVALID, why)
+    _acknowledge(connection, packet, Outcome(ReasonCode.PAYLOAD_FORMAT_INVALID, why))
 
 
 def _is_text(payload: bytes) -> bool:
@@ -128,15 +138,13 @@ def _is_text(payload: bytes) -> bool:
 def _ask(connection: "Connection", packet: Publish) -> Steps:
     """The whole way, with hooks."""
     core = connection.core
-    properties = packet.properties
-    if properties is not None and properties.payload_format_indicator:
-        if not _is_text(packet.payload):
-            why = "the payload is not UTF-8 as it claims"
-            outcome = Outcome(ReasonCode.PAYLOAD_FORMAT_INVALID, why)
-            _acknowledge(connection, packet, outcome)
-            return
     event = PublishEvent(
-        connection.client, packet.topic, packet.payload, packet.qos, packet.retain, properties
+        connection.client,
+        packet.topic,
+        packet.payload,
+        packet.qos,
+        packet.retain,
+        packet.properties,
     )
     outcome = yield from submit(core, event, connection.permissions, connection, packet)
     if not connection.closed:
@@ -316,7 +324,7 @@ def _begin(
         if session.stored:
             batch = core.recorder.receipt_begun(session, packet.packet_id)
     if message.retain:
-        retained = core.keep(message)
+        retained = core.retention.keep(message)
         if message.qos:
             batch = retained
     return batch

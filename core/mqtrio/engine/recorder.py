@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 class FirstCommit:
-    """Holds back a QoS 2 message until the store has it: a crash must not make it two messages."""
+    """Holds back a QoS 2 message until the store has it, and its packet identifier if it has one.
+
+    A crash must neither make it two messages, nor give its identifier to another one.
+    """
 
     __slots__ = ("core", "session", "delivery")
 
@@ -49,7 +52,7 @@ class FirstCommit:
         """The message may go out now (or its session is lost)."""
         if batch.state is BatchState.DONE:
             self.delivery.waits = False
-            self.core.deliveries.pump(self.session)
+            self.core.deliveries.committed(self.session, self.delivery)
 
 
 class Recorder:
@@ -187,16 +190,28 @@ class Recorder:
                 delivery.qos,
                 delivery.retain,
                 delivery.identifiers,
+                delivery.packet_id,
                 shared=f"$share/{group.name}/{group.pattern}" if group is not None else "",
             )
         )
-        if delivery.qos == 2 and batch.state is BatchState.OPEN:
-            delivery.waits = True
-            batch.waiters[FirstCommit(self.core, session, delivery)] = None
+        if delivery.qos == 2:
+            self._hold_back(session, delivery, batch)
         return batch
 
+    def _hold_back(self, session: Session, delivery: Delivery, batch: Batch) -> None:
+        delivery.waits = batch.state is not BatchState.DONE
+        if batch.state is BatchState.OPEN:
+            batch.waiters[FirstCommit(self.core, session, delivery)] = None
+
+    def identified(self, session: Session, delivery: Delivery) -> None:
+        """A QoS 2 message of a stored session has its packet identifier; it goes out afterwards."""
+        batch = self.journal.append(
+            QueuedSent(session.client_id, delivery.sequence, delivery.packet_id)
+        )
+        self._hold_back(session, delivery, batch)
+
     def sent(self, session: Session, delivery: Delivery) -> None:
-        """A message of a stored session is under way, with this packet identifier."""
+        """A QoS 1 message of a stored session is under way, with this packet identifier."""
         self.journal.append(
             QueuedSent(session.client_id, delivery.sequence, delivery.packet_id), lazy=True
         )

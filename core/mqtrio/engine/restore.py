@@ -42,7 +42,7 @@ class Restorer:
         after: str | None = None
         while page := await self.store.retained(None, after, PAGE):
             for row in page:
-                core.deliveries.hold(self._retained(row))
+                core.retention.restore(self._retained(row))
             after = page[-1].topic
             if len(page) < PAGE:
                 break
@@ -65,7 +65,6 @@ class Restorer:
         message.username = row.username
         message.origin = row.origin
         message.node = row.node
-        self.core.retained.set(message)
         return message
 
     # -- after a failed commit
@@ -86,7 +85,7 @@ class Restorer:
                 holder.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
             if session is not None:
                 core.sessions.empty(session)
-            core.wills.registry.cancel(client_id)
+            core.wills.forget(client_id)
 
     async def recover(self, client_ids: frozenset[str]) -> None:
         """Load these sessions again. Raises StoreError if the store can't yet."""
@@ -133,6 +132,7 @@ class Restorer:
         session.expiry_interval = record.expiry_interval
         session.epoch = record.epoch
         session.stored = True
+        core.sessions.set_bounds(session, None)
         session.received = set(loaded.received) or None
         session.continue_sequence(loaded.highest_sequence)
         core.sessions.by_id[session.client_id] = session

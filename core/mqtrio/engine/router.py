@@ -89,14 +89,14 @@ class Router:
             if not group.qos:
                 continue
             for session in group.sessions:
-                if session.queue is not None and reject and self._full(session):
+                if reject and session.full:
                     return ReasonCode.QUOTA_EXCEEDED
                 if session.reloading:
                     return ReasonCode.UNSPECIFIED_ERROR
         for session, _ in route.picky:
             if session.reloading:
                 return ReasonCode.UNSPECIFIED_ERROR
-            if reject and self._full(session):
+            if reject and session.full:
                 return ReasonCode.QUOTA_EXCEEDED
         return 0
 
@@ -185,6 +185,8 @@ class Router:
                 passing.append(subscription)
                 copy = copy or passed
         if copy is None:
+            if any(subscription.deliver for subscription in subscriptions):
+                self.core.deliveries.drop(session, message, "delivery_filter")
             return None
         qos, retain_as_published, identifiers = merged(passing)
         retain = message.retain and retain_as_published
@@ -199,36 +201,43 @@ class Router:
         core = self.core
         event = event_of(core, message)
         passed = deliver(event)
-        if passed is None:
-            core.deliveries.drop(subscription.session, message, "delivery_filter")
-            return None
-        return message if passed is event else changed_message(message, passed, core.now)
+        if passed is None or passed is event:
+            return message if passed is event else None
+        return changed_message(message, passed, core.now)
 
     def share(self, group: ShareGroup, message: Message) -> Batch | None:
         """Give a message to one member of a shared subscription (4.8.2)."""
-        subscription = self._member(group, message.qos)
-        if subscription is None:
-            return None
-        passed = self.filtered(subscription, message)
-        if passed is None:
-            return None
+        refused: set[Subscription] = set()
+        while True:
+            subscription = self._member(group, message.qos, refused)
+            if subscription is None:
+                return None
+            passed = self.filtered(subscription, message)
+            if passed is not None:
+                break
+            refused.add(subscription)
         identifiers = (subscription.identifier,) if subscription.identifier else EMPTY
         retain = passed.retain and subscription.retain_as_published
         qos = min(passed.qos, subscription.qos)  # [MQTT-4.8.2-3]
         self.core.statistics.messages_sent += 1
         return self.give(subscription.session, passed, qos, retain, identifiers, group)
 
-    def _member(self, group: ShareGroup, qos: int) -> Subscription | None:
-        """Who of a group takes the next message: one with room, one connected, at last anyone."""
-        return (
-            group.next_member(has_room)
-            or group.next_member(_is_connected)
-            or (group.next_member(self._can_wait) if qos else None)
-        )
+    def _member(
+        self, group: ShareGroup, qos: int, refused: set[Subscription]
+    ) -> Subscription | None:
+        """Who of a group takes the next message: one with room, one connected, at last anyone.
 
-    def _can_wait(self, subscription: Subscription) -> bool:
-        session = subscription.session
-        return subscription.qos > 0 and not self._full(session) and not session.reloading
+        `refused`: those whose delivery filters don't let it through.
+        """
+        for able in (has_room, _is_connected, _can_wait) if qos else (has_room, _is_connected):
+            member = group.next_member(
+                lambda subscription, able=able: (  # type: ignore[misc]
+                    subscription not in refused and able(subscription)
+                )
+            )
+            if member is not None:
+                return member
+        return None
 
     def give(
         self,
@@ -276,16 +285,21 @@ class Router:
         delivery = Delivery(message, qos, retain, identifiers, group)
         core.deliveries.hold(message)
         batch = None
-        if session.stored:
-            batch = core.recorder.queued(session, delivery)
         outlet = session.outlet
-        if (
+        goes = (
             outlet is not None
             and not session.queue
             and not outlet.blocked
             and len(session.inflight) < session.window
-            and not delivery.waits
-        ):
+        )
+        if session.stored:
+            if goes and qos == 2:
+                session.open_flight(delivery)  # so that its identifier is stored with it
+            batch = core.recorder.queued(session, delivery)
+            if goes and delivery.waits:
+                return batch
+        if goes:
+            assert outlet is not None
             if not outlet.transmit(delivery):
                 core.deliveries.settle(session, delivery)
                 core.deliveries.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
@@ -297,7 +311,7 @@ class Router:
 
     def _enqueue(self, session: Session, delivery: Delivery) -> None:
         core = self.core
-        if self._full(session):
+        if session.full:
             if core.limits.overflow == "drop_oldest":
                 core.deliveries.drop_oldest(session)
             else:
@@ -308,10 +322,6 @@ class Router:
         outlet: Any = session.outlet
         if outlet is not None and session.waiting > core.limits.stall_messages and not outlet.slow:
             core.pressure.congested[outlet] = None
-
-    def _full(self, session: Session) -> bool:
-        limits = self.core.limits
-        return session.waiting >= limits.queue_messages or session.queue_bytes >= limits.queue_bytes
 
     def squeeze(self, session: Session, frames: list[bytes]) -> None:
         """Give QoS 0 frames to a connected session that is behind, as many as it may still get."""
@@ -336,6 +346,11 @@ def has_room(subscription: Subscription) -> bool:
         and not session.queue
         and len(session.inflight) < session.window
     )
+
+
+def _can_wait(subscription: Subscription) -> bool:
+    session = subscription.session
+    return subscription.qos > 0 and not session.full and not session.reloading
 
 
 def _is_connected(subscription: Subscription) -> bool:

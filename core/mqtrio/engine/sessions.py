@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
 from mqtrio.errors import ProtocolError
+from mqtrio.hooks.answers import ClientLimits
 from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Delivery, Session
@@ -73,6 +74,25 @@ class Sessions:
         self.holders[client_id] = connection
         return Claim(session, present, ended)
 
+    def capped_expiry(self, interval: int, limits: ClientLimits | None) -> int:
+        """The session expiry interval that is granted (3.2.2.3.2)."""
+        own = None if limits is None else limits.maximum_expiry_interval
+        for cap in (self.core.settings.session.maximum_expiry_interval, own):
+            if cap is not None:
+                interval = min(interval, cap)
+        return interval
+
+    def set_bounds(self, session: Session, limits: ClientLimits | None) -> None:
+        """How much may wait in a session."""
+        own = limits or ClientLimits()
+        common = self.core.limits
+        session.queue_limit = (
+            common.queue_messages if own.queue_messages is None else own.queue_messages
+        )
+        session.queue_bytes_limit = (
+            common.queue_bytes if own.queue_bytes is None else own.queue_bytes
+        )
+
     def _check(
         self, session: Session | None, holder: "Connection | None", connection: "Connection"
     ) -> None:
@@ -128,8 +148,7 @@ class Sessions:
         """DISCONNECT carries another session expiry interval (3.14.2.2.2)."""
         session = connection.session
         assert session is not None
-        maximum = self.core.settings.session.maximum_expiry_interval
-        session.expiry_interval = interval if maximum is None else min(interval, maximum)
+        session.expiry_interval = self.capped_expiry(interval, connection.limits)
         if session.stored:
             self.core.recorder.session_opened(connection, session, COMMITTED)
 

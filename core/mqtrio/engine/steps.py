@@ -30,34 +30,42 @@ def discard(awaitable: object) -> None:
 Steps = Generator[Awaitable[Any], Any, Any]
 
 
-async def walk(steps: Steps, awaitable: Awaitable[Any], deadline: float) -> Any:
-    """Await what a generator yields until it returns; each wait has `deadline` seconds.
+async def walk(
+    core: "Core",
+    steps: Steps,
+    awaitable: Awaitable[Any],
+    connection: "Connection | None" = None,
+) -> Any:
+    """Await what a generator yields until it returns; each step is a turn of its own.
 
-    A wait that is too long is thrown into the generator as trio.TooSlowError, so that the rule of
-    the hook in question decides what follows.
+    A wait of more than `limits.hook_deadline` is thrown into the generator as trio.TooSlowError, so
+    that the rule of the hook in question decides what follows. Ends early with its connection.
     """
     while True:
         error: Exception | None = None
         value: Any = None
         try:
-            with trio.fail_after(deadline):
+            with trio.fail_after(core.limits.hook_deadline):
                 value = await awaitable
         except Exception as caught:  # noqa: BLE001 - thrown into the generator
             error = caught
+        if connection is not None and connection.closed:
+            return None  # nobody is left to do it for
+        core.tick()
         try:
             awaitable = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
             return stop.value
 
 
-async def complete(steps: Steps, deadline: float) -> Any:
+async def complete(core: "Core", steps: Steps) -> Any:
     """Run a generator in the calling task and return its result."""
     try:
         awaitable = next(steps)
     except StopIteration as stop:
         return stop.value
     try:
-        return await walk(steps, awaitable, deadline)
+        return await walk(core, steps, awaitable)
     finally:
         steps.close()
 
@@ -74,7 +82,7 @@ def detach(core: "Core", steps: Steps, connection: "Connection | None" = None) -
 
     async def drive() -> None:
         try:
-            await walk(steps, awaitable, core.limits.hook_deadline)
+            await walk(core, steps, awaitable, connection)
         except Exception as error:  # noqa: BLE001 - ends its connection, with a traceback
             if connection is None:
                 core.crashed(error)
@@ -151,7 +159,7 @@ class StepRunner:
         connection = self.connection
         core = connection.core
         try:
-            await walk(steps, awaitable, core.limits.hook_deadline)
+            await walk(core, steps, awaitable, connection)
         except ProtocolError as error:
             connection.fail(error)
             return False

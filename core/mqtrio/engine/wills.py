@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mqtrio.engine.publish import publish_detached
+from mqtrio.engine.timers import Timer
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.wills import WillRegistry
 from mqtrio.wire.packets import Will
@@ -18,7 +19,7 @@ class PendingWill:
     `delay` is the will delay interval in seconds.
     """
 
-    __slots__ = ("will", "client_id", "username", "permissions", "delay")
+    __slots__ = ("will", "client_id", "username", "permissions", "delay", "timer")
 
     def __init__(self, will: Will, client_id: str, username: str | None, permissions: Any) -> None:
         self.will = will
@@ -26,6 +27,7 @@ class PendingWill:
         self.username = username
         self.permissions = permissions
         self.delay = will.delay_interval
+        self.timer: Timer | None = None
 
     def message(self, now: float) -> Message:
         """The message to publish; its lifetime begins now (3.1.3.2.4)."""
@@ -75,16 +77,26 @@ class Wills:
     def schedule(self, pending: PendingWill, due: float) -> None:
         """Publish a will at `due` (monotonic seconds) unless it is cancelled before."""
         self.registry.schedule(pending.client_id, pending, due)
-        self.core.timers.call_at(due, self._due)
+        pending.timer = self.core.timers.call_at(due, self._due)
 
     def cancel(self, client_id: str) -> None:
         """The session goes on, or a new one begins [MQTT-3.1.3-9]."""
-        if self.registry.cancel(client_id) is not None:
+        if self._take(client_id) is not None:
             self.core.recorder.will_gone(client_id)
+
+    def _take(self, client_id: str) -> PendingWill | None:
+        pending = self.registry.cancel(client_id)
+        if pending is not None and pending.timer is not None:
+            self.core.timers.cancel(pending.timer)
+        return pending
+
+    def forget(self, client_id: str) -> None:
+        """Let go of a will that is loaded again from the store."""
+        self._take(client_id)
 
     def session_ended(self, client_id: str) -> None:
         """With the session's end the delay is over too."""
-        pending = self.registry.cancel(client_id)
+        pending = self._take(client_id)
         if pending is not None:
             self._publish(pending)
 

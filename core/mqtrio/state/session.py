@@ -110,6 +110,8 @@ class Session:
         "queue",
         "queue_bytes",
         "window",
+        "queue_limit",
+        "queue_bytes_limit",
         "profile",
         "outlet",
         "replays",
@@ -134,6 +136,8 @@ class Session:
         self.queue: deque[Delivery] | None = None
         self.queue_bytes = 0
         self.window = 0
+        self.queue_limit = 0
+        self.queue_bytes_limit = 0
         self.profile = WIRE_3
         self.outlet: Outlet | None = None
         self.replays: deque[tuple[Subscription, Iterator[Message | None]]] | None = None
@@ -181,6 +185,14 @@ class Session:
         return True
 
     # -- outgoing QoS 1 and 2
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue is at its limit, in messages or in bytes."""
+        queue = self.queue
+        return queue is not None and (
+            len(queue) >= self.queue_limit or self.queue_bytes >= self.queue_bytes_limit
+        )
 
     @property
     def waiting(self) -> int:
