@@ -3,6 +3,7 @@
 import pytest
 
 from mqtrio.wire.packets import (
+    PingResp,
     Publish,
     PubRec,
     PubRel,
@@ -78,6 +79,29 @@ async def test_remaining_length_comes_in_its_shortest_form(
         await p.publish(name, payload)
         await p.message(payload=payload)
         assert p.last_frame[1:].startswith(raw.integer(remaining_length) + raw.text(name))
+
+
+@rule("MQTT-1.5.5-1")
+@pytest.mark.parametrize("in_header", [True, False])
+async def test_lengths_longer_than_needed_are_not_passed_on(peer: Peers, in_header: bool) -> None:
+    name = topic()
+    good = raw.publish(name.encode(), b"x")
+    length, body = good[1], good[2:]
+    if in_header:
+        bad = bytes([0x30, length | 0x80, 0x00]) + body
+    else:
+        bad = raw.publish(name.encode(), b"x", property_list=b"\x80\x00")
+    async with peer() as p, peer() as q:
+        await p.connect()
+        await p.subscribe(name)
+        await q.connect()
+        await q.send(bad, b"\xc0\x00")
+        if isinstance(await q.peek(), PingResp):  # it may be tolerated
+            await p.message(payload=b"x")
+            assert p.last_frame == good
+        else:
+            await q.expect_closed(0x81)
+            await p.nothing(after=p)
 
 
 @rule("MQTT-1.5.7-1")

@@ -52,6 +52,28 @@ async def test_deliveries_stop_at_the_receive_maximum(peer: Peers, maximum: int)
         await p.nothing(after=q)
 
 
+@rule("MQTT-3.3.4-9")
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_deliveries_stop_at_the_receive_maximum_in_one_go(peer: Peers, qos: int) -> None:
+    name = topic()
+    async with peer() as p, peer() as q:
+        await p.connect(receive_maximum=3)
+        await p.subscribe(name, qos)
+        await q.connect()
+        await q.send(*(Publish(name, bytes([n]), qos, packet_id=n) for n in range(1, 11)))
+        if qos == 2:
+            await q.send(*(PubRel(n) for n in range(1, 11)))
+        for _ in range(qos * 10):
+            assert isinstance(await q.receive(), PubAck | PubRec | PubComp)
+        first = [await p.message(payload=bytes([n]), acknowledge=False) for n in (1, 2, 3)]
+        await p.nothing(after=q)
+        for message in first:
+            await p.acknowledge(message)
+        for number in range(4, 11):
+            await p.message(payload=bytes([number]))
+        await p.nothing(after=q)
+
+
 @rule("X-5-FLOW-3", "MQTT-4.9.0-2")
 async def test_each_completion_lets_one_more_through(peer: Peers) -> None:
     name = topic()
