@@ -92,6 +92,8 @@ class Core:
         self.anonymous: dict[str, bool] = {}
         #: Set by the network: has `flush` called soon, in a turn of its own.
         self.kick: Callable[[], None] = _nothing
+        #: Told of every internal error after it was logged: the test kit raises them again.
+        self.on_crash: Callable[[Exception], object] = _ignore
         self._flushing = False
         self._waiting = 0
         self._idle = trio.Event()
@@ -179,6 +181,7 @@ class Core:
         """Our mistake: the connection ends, the log has the traceback."""
         self.statistics.crashes += 1
         log.error("internal error, closing %s", connection.peer.address, exc_info=error)
+        self.on_crash(error)
         if not connection.closed:
             connection.close(ReasonCode.UNSPECIFIED_ERROR, "internal error")
 
@@ -186,6 +189,7 @@ class Core:
         """Our mistake, and no connection to blame it on."""
         self.statistics.crashes += 1
         log.error("internal error", exc_info=error)
+        self.on_crash(error)
 
     # -- connections
 
@@ -301,6 +305,10 @@ class Core:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _ignore(error: Exception) -> None:
     pass
 
 
