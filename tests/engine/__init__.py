@@ -1,0 +1,1 @@
+"""The broker seen from the wire: streams in memory, virtual time."""
