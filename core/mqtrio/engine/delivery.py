@@ -145,7 +145,9 @@ class Deliveries:
                 core.work += 4
                 if message is not None and not message.expired(core.now):
                     copy = router.filtered(subscription, message)
-                    if copy is not None:
+                    if copy is None:
+                        self.drop(session, message, "delivery_filter")
+                    else:
                         core.statistics.messages_sent += 1
                         # [MQTT-3.3.1-8 of 3.1.1]: RETAIN is 1 whatever was published.
                         router.give(

@@ -177,15 +177,18 @@ class Router:
         """One copy by those subscriptions that let the message through [MQTT-3.8.3-3]."""
         passing: list[Subscription] = []
         copy: Message | None = None
+        filtered = False
         for subscription in subscriptions:
             if subscription.no_local and message.client_id == session.client_id:
                 continue
             passed = self.filtered(subscription, message)
-            if passed is not None:
+            if passed is None:
+                filtered = True
+            else:
                 passing.append(subscription)
                 copy = copy or passed
         if copy is None:
-            if any(subscription.deliver for subscription in subscriptions):
+            if filtered:
                 self.core.deliveries.drop(session, message, "delivery_filter")
             return None
         qos, retain_as_published, identifiers = merged(passing)
@@ -211,6 +214,8 @@ class Router:
         while True:
             subscription = self._member(group, message.qos, refused)
             if subscription is None:
+                for other in refused:
+                    self.core.deliveries.drop(other.session, message, "delivery_filter")
                 return None
             passed = self.filtered(subscription, message)
             if passed is not None:
