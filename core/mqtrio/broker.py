@@ -13,6 +13,7 @@ from mqtrio.client import ReceivedMessage, Subscriber, received
 from mqtrio.clock import Clock
 from mqtrio.engine.background import Background
 from mqtrio.engine.connect import LOCAL_PREFIX
+from mqtrio.engine.convert import is_text
 from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.local import join, leave, publish
@@ -28,7 +29,7 @@ from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
-from mqtrio.wire.packets import PublishProperties, UserProperties
+from mqtrio.wire.packets import PublishProperties
 
 log = logging.getLogger("mqtrio")
 
@@ -128,13 +129,13 @@ class Broker:
         content_type: str | None = None,
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
-        user_properties: UserProperties | Mapping[str, str] = (),
+        user_properties: Iterable[tuple[str, str]] | Mapping[str, str] = (),
     ) -> PublishResult:
         """Publish a message, by the same way and rules as a client's (hooks see origin "local").
 
         Returns when it was accepted, at QoS 1 and 2 when it is stored where it must be. Waits while
         subscribers of the topic are behind. Raises RefusedError with the reason code if it was
-        refused, ValueError for a topic or value that can't be, StoreError if it was not stored.
+        refused, ValueError for a value that can't be, StoreError if it was not stored.
         """
         try:
             check_topic(topic, self._core.limits.topic_levels)
@@ -152,7 +153,9 @@ class Broker:
             correlation_data,
             user_properties,
         )
-        data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        data = _data(payload)
+        if payload_format_indicator and not is_text(data):
+            raise RefusedError(ReasonCode.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
         self._check_running()
         code = await publish(self._core, topic, data, qos, retain, properties)
         return PublishResult(ReasonCode(code))
@@ -372,13 +375,21 @@ class Broker:
             raise BrokerStopped("the broker has stopped")
 
 
+def _data(payload: object) -> bytes:
+    if isinstance(payload, str):
+        return payload.encode()
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    raise TypeError(f"a payload is bytes or str, not {type(payload).__name__}")
+
+
 def _properties(
     payload_format_indicator: int | None,
     message_expiry_interval: int | None,
     content_type: str | None,
     response_topic: str | None,
     correlation_data: bytes | None,
-    user_properties: UserProperties | Mapping[str, str],
+    user_properties: Iterable[tuple[str, str]] | Mapping[str, str],
 ) -> PublishProperties | None:
     if message_expiry_interval is not None and not 0 <= message_expiry_interval < 1 << 32:
         raise ValueError("message_expiry_interval must be 0 to 4,294,967,295 seconds")

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from mqtrio import log
 from mqtrio.engine.connection import LARGEST, Connection
+from mqtrio.engine.convert import is_text
 from mqtrio.engine.steps import Steps, detach
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import ProtocolError
@@ -25,6 +26,9 @@ from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, 
 
 #: Client identifiers of subscribers in this process begin so; no client from outside has one.
 LOCAL_PREFIX: Final = "$local/"
+
+NO_LIMITS: Final = ClientLimits()
+NO_PROPERTIES: Final = ConnectionProperties()
 
 RECEIVE_MAXIMUM: Final = 65535
 
@@ -97,20 +101,8 @@ def _check_will(connection: Connection, will: Will) -> None:
     if will.retain and not core.settings.session.retain_available:  # [MQTT-3.2.2-13]
         raise ProtocolError(ReasonCode.RETAIN_NOT_SUPPORTED, "retained messages are not supported")
     properties = will.properties
-    if (
-        properties is not None
-        and properties.payload_format_indicator
-        and not _is_text(will.payload)
-    ):
+    if properties is not None and properties.payload_format_indicator and not is_text(will.payload):
         raise ProtocolError(ReasonCode.PAYLOAD_FORMAT_INVALID, "the will's payload is not UTF-8")
-
-
-def _is_text(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 # -- authentication
@@ -325,7 +317,7 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
 def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str) -> None:
     """Claim the session and answer with CONNACK."""
     core = connection.core
-    limits = answer.limits or ClientLimits()
+    limits = answer.limits or NO_LIMITS
     claim = core.sessions.claim(connection, packet.clean_start)
     session = connection.session = claim.session
     if packet.will is not None:
@@ -407,8 +399,8 @@ def _describe(
 ) -> None:
     """What an MQTT 5 client is told of this server (3.2.2.3)."""
     core = connection.core
-    limits = answer.limits or ClientLimits()
-    extra = answer.properties or ConnectionProperties()
+    limits = answer.limits or NO_LIMITS
+    extra = answer.properties or NO_PROPERTIES
     connection.receive_maximum = limits.receive_maximum or core.limits.receive_maximum
     acknowledgement.receive_maximum = connection.receive_maximum
     acknowledgement.maximum_packet_size = connection.decoder.maximum_packet_size

@@ -54,3 +54,12 @@ def changed_message(original: Message, event: PublishEvent, now: float) -> Messa
     ):
         message.expires_at = original.expires_at
     return message
+
+
+def is_text(payload: bytes) -> bool:
+    """Whether a payload is UTF-8, as a payload format indicator of 1 says (3.3.2.3.2)."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

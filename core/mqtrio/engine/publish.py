@@ -7,7 +7,7 @@ differ in `origin` and in who is told what became of them.
 import logging
 from typing import TYPE_CHECKING, Final
 
-from mqtrio.engine.convert import event_of, message_from
+from mqtrio.engine.convert import event_of, is_text, message_from
 from mqtrio.engine.router import SLICE
 from mqtrio.engine.steps import Steps, detach
 from mqtrio.errors import ProtocolError
@@ -75,7 +75,7 @@ def on_publish(connection: "Connection", packet: Publish) -> None:
     assert session is not None
     properties = packet.properties
     if properties is not None and properties.payload_format_indicator:
-        if not _is_text(packet.payload):
+        if not is_text(packet.payload):
             _refuse_format(connection, packet)
             return
     if packet.qos == 2 and session.received and packet.packet_id in session.received:
@@ -125,14 +125,6 @@ def _refuse_format(connection: "Connection", packet: Publish) -> None:
     if not packet.qos:
         raise ProtocolError(ReasonCode.PAYLOAD_FORMAT_INVALID, why)
     _acknowledge(connection, packet, Outcome(ReasonCode.PAYLOAD_FORMAT_INVALID, why))
-
-
-def _is_text(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _ask(connection: "Connection", packet: Publish) -> Steps:
