@@ -192,9 +192,8 @@ class Connection:
         decoder.feed(data)
         if not self.hold:
             self.run()
-        held = decoder.buffered
-        if held != self.undecoded and not self.closed:
-            self._hold_bytes(held)
+        if (self.undecoded or not decoder.idle) and not self.closed:
+            self._hold_bytes(decoder.buffered)
 
     def _hold_bytes(self, held: int) -> None:
         """Account for what the decoder keeps: a packet that is still incomplete, or a backlog."""
@@ -209,6 +208,7 @@ class Connection:
         """Handle what has been received until it is used up or something must be waited for."""
         core = self.core
         budget = core.budget
+        decoder = self.decoder
         while True:
             packets = self.packets
             at = self.at
@@ -230,7 +230,9 @@ class Connection:
                     self.hold = BUDGET
                     self.link.again()
                     return
-            packets = self.decoder.take(TAKE)
+            if decoder.idle:
+                break
+            packets = decoder.take(TAKE)
             if not packets:
                 break
             core.statistics.packets_received += len(packets)

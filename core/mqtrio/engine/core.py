@@ -68,6 +68,7 @@ class Core:
         self.work = 0
         self.memory = 0
         self.arrivals = 0
+        self.leaving = False
         self.stopping = False
         self.dirty: list[Dirty] = []
         self.behind: list[Dirty] = []
@@ -299,6 +300,7 @@ class Core:
 
     def goodbye(self) -> None:
         """Tell all clients that the broker stops; their wills follow the standard."""
+        self.leaving = True
         for connection in list(self.connections):
             connection.close(ReasonCode.SERVER_SHUTTING_DOWN, "the broker is stopping")
         self.flush()

@@ -10,11 +10,11 @@ from mqtrio.engine.steps import complete
 from mqtrio.engine.subscribe import Granted, wants_retained
 from mqtrio.errors import RefusedError, StoreError
 from mqtrio.hooks.client import ClientFacts
-from mqtrio.hooks.events import Origin, PublishEvent, SubscribeEvent
+from mqtrio.hooks.events import Origin, PublishEvent
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Session
 from mqtrio.store.batch import COMMITTED, wait_committed
-from mqtrio.wire.packets import MQTT_5, NEVER_EXPIRES, PublishProperties
+from mqtrio.wire.packets import MQTT_5, NEVER_EXPIRES, PublishProperties, SubscriptionRequest
 
 if TYPE_CHECKING:
     from mqtrio.client import Subscriber
@@ -102,12 +102,11 @@ async def join(
     replays = []
     try:
         for topic_filter in topic_filters:
-            event = SubscribeEvent(client, topic_filter, qos, retain_handling=1, origin="local")
+            wanted = SubscriptionRequest(topic_filter, qos, retain_handling=1)
+            limit = core.limits.subscriptions_per_session
             granted: Granted = await complete(
                 core,
-                core.subscriptions.request(
-                    session, event, None, core.limits.subscriptions_per_session
-                ),
+                core.subscriptions.request(session, client, wanted, limit, origin="local"),
             )
             if granted.subscription is None:
                 raise RefusedError(granted.reason_code, f"{topic_filter!r} was refused")

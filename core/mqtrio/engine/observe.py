@@ -51,13 +51,14 @@ class Observers:
         hooks = self.core.hooks
         code = ReasonCode(reason_code)
         if not connection.announced:
-            log.refused(
-                connection.client.client_id,
-                connection.client.username,
-                str(connection.peer),
-                code,
-                why,
-            )
+            if connection.connect is not None or not (connection.ended or self.core.leaving):
+                log.refused(
+                    connection.client.client_id,
+                    connection.client.username,
+                    str(connection.peer),
+                    code,
+                    why,
+                )
             if hooks.connection_refused:
                 hooks.notify(
                     hooks.connection_refused, ConnectionRefusedEvent(connection.client, code, why)

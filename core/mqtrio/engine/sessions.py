@@ -1,6 +1,6 @@
 """The sessions of a broker: who holds which, how they are claimed, left and ended (4.1, 3.1.4)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
@@ -14,6 +14,9 @@ from mqtrio.store.batch import COMMITTED, Batch
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
     from mqtrio.engine.core import Core
+
+
+NO_LIMITS: Final = ClientLimits()
 
 
 class Claim:
@@ -84,7 +87,7 @@ class Sessions:
 
     def set_bounds(self, session: Session, limits: ClientLimits | None) -> None:
         """How much may wait in a session."""
-        own = limits or ClientLimits()
+        own = limits or NO_LIMITS
         common = self.core.limits
         session.queue_limit = (
             common.queue_messages if own.queue_messages is None else own.queue_messages

@@ -12,6 +12,7 @@ from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import (
     DeliveryEvent,
     DeliveryReason,
+    Origin,
     SubscribedEvent,
     SubscribeEvent,
     UnsubscribedEvent,
@@ -31,6 +32,7 @@ from mqtrio.wire.packets import (
     SubscriptionRequest,
     UnsubAck,
     Unsubscribe,
+    UserProperties,
 )
 
 if TYPE_CHECKING:
@@ -82,9 +84,12 @@ def _subscribe(connection: "Connection", packet: Subscribe) -> Steps:
         core.work += 16
         granted = yield from core.subscriptions.request(
             session,
-            _event(connection.client, request, packet),
-            connection.permissions,
+            connection.client,
+            request,
             connection.subscription_limit,
+            connection.permissions,
+            packet.subscription_identifier,
+            packet.user_properties,
         )
         if connection.closed:
             return
@@ -100,19 +105,6 @@ def _subscribe(connection: "Connection", packet: Subscribe) -> Steps:
     _acknowledge(connection, SubAck(packet.packet_id, tuple(codes)), batch)
     for subscription in replays:
         core.subscriptions.replay(subscription)
-
-
-def _event(client: ClientFacts, request: SubscriptionRequest, packet: Subscribe) -> SubscribeEvent:
-    return SubscribeEvent(
-        client,
-        request.topic_filter,
-        request.qos,
-        request.no_local,
-        request.retain_as_published,
-        request.retain_handling,
-        packet.subscription_identifier,
-        packet.user_properties,
-    )
 
 
 def wants_retained(subscription: Subscription, new: bool) -> bool:
@@ -177,47 +169,86 @@ class Subscriptions:
     def request(
         self,
         session: Session,
-        event: SubscribeEvent,
-        permissions: Permissions | None,
+        client: ClientFacts,
+        wanted: SubscriptionRequest,
         limit: int,
+        permissions: Permissions | None = None,
+        identifier: int = 0,
+        user_properties: UserProperties = (),
+        origin: Origin = "client",
     ) -> Steps:
         """Authorize, transform and make one subscription; returns what was Granted."""
-        core = self.core
-        levels = core.limits.topic_levels
+        hooks = self.core.hooks
         try:
-            check_topic_filter(event.topic_filter, levels)
+            check_topic_filter(wanted.topic_filter, self.core.limits.topic_levels)
         except InvalidTopicFilter as error:
             return Granted(error.reason_code)
+        qos = wanted.qos
+        if hooks.authorize_subscribe or hooks.transform_subscribe or permissions is not None:
+            event = SubscribeEvent(
+                client,
+                wanted.topic_filter,
+                wanted.qos,
+                wanted.no_local,
+                wanted.retain_as_published,
+                wanted.retain_handling,
+                identifier,
+                user_properties,
+                origin,
+            )
+            asked = yield from self._ask(event, permissions)
+            if isinstance(asked, Granted):
+                return asked
+            wanted, maximum_qos = asked
+            qos = wanted.qos if maximum_qos is None else min(wanted.qos, maximum_qos)
+        subscriptions = session.subscriptions
+        if len(subscriptions) >= limit and wanted.topic_filter not in subscriptions:
+            return Granted(ReasonCode.QUOTA_EXCEEDED)
+        return self._make(session, client, wanted, qos, identifier)
+
+    def _ask(self, event: SubscribeEvent, permissions: Permissions | None) -> Steps:
+        """What the plugins make of a request and its highest QoS; or what refuses it, Granted."""
+        core = self.core
         answer = yield from combine.authorize_subscribe(core.hooks, event, permissions)
         if isinstance(answer, Deny):
             log.debug(
                 "denied %r to subscribe to %r: %s", event.client_id, event.topic_filter, answer.why
             )
             return Granted(answer.reason_code)
-        if core.hooks.transform_subscribe:
-            changed = yield from combine.transform_subscribe(core.hooks, event, levels)
-            if isinstance(changed, Reject):
-                return Granted(changed.reason_code)
-            if isinstance(changed, Close):
-                return Granted(changed.reason_code, close=True)
-            event = changed
-        qos = event.qos if answer.max_qos is None else min(event.qos, answer.max_qos)
-        if len(session.subscriptions) >= limit and event.topic_filter not in session.subscriptions:
-            return Granted(ReasonCode.QUOTA_EXCEEDED)
-        return self._make(session, event, qos)
+        levels = core.limits.topic_levels
+        changed = yield from combine.transform_subscribe(core.hooks, event, levels)
+        if isinstance(changed, Reject):
+            return Granted(changed.reason_code)
+        if isinstance(changed, Close):
+            return Granted(changed.reason_code, close=True)
+        wanted = SubscriptionRequest(
+            changed.topic_filter,
+            changed.qos,
+            changed.no_local,
+            changed.retain_as_published,
+            changed.retain_handling,
+        )
+        return wanted, answer.max_qos
 
-    def _make(self, session: Session, event: SubscribeEvent, qos: int) -> Granted:
+    def _make(
+        self,
+        session: Session,
+        client: ClientFacts,
+        wanted: SubscriptionRequest,
+        qos: int,
+        identifier: int,
+    ) -> Granted:
         core = self.core
         subscription = Subscription(
             session,
-            event.topic_filter,
+            wanted.topic_filter,
             qos,
-            event.no_local,
-            event.retain_as_published,
-            event.retain_handling,
-            event.identifier,
+            wanted.no_local,
+            wanted.retain_as_published,
+            wanted.retain_handling,
+            identifier,
         )
-        subscription.deliver = self._filter(event.client, subscription, "subscribe")
+        subscription.deliver = self._filter(client, subscription, "subscribe")
         replaced = core.router.add(subscription)
         batch = COMMITTED
         if session.stored:
@@ -226,13 +257,13 @@ class Subscriptions:
             core.hooks.notify(
                 core.hooks.subscribed,
                 SubscribedEvent(
-                    event.client,
-                    event.topic_filter,
+                    client,
+                    wanted.topic_filter,
                     qos,
-                    event.no_local,
-                    event.retain_as_published,
-                    event.retain_handling,
-                    event.identifier,
+                    wanted.no_local,
+                    wanted.retain_as_published,
+                    wanted.retain_handling,
+                    identifier,
                     replaced is not None,
                 ),
             )

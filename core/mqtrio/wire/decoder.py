@@ -121,6 +121,11 @@ class Decoder:
         return len(self._data) - self._position + len(self._later)
 
     @property
+    def idle(self) -> bool:
+        """True if nothing is held: `take` has nothing to give before more bytes come."""
+        return not self._data and not self._reason_code
+
+    @property
     def pending(self) -> bool:
         """True if `take` may have something to give or to raise without more bytes."""
         return self._reason_code != 0 or self.buffered >= (self._needed or 2)
