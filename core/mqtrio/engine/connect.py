@@ -34,14 +34,18 @@ RECEIVE_MAXIMUM: Final = 65535
 
 
 class Exchange:
-    """An enhanced authentication that is going on, or the method for the next one (4.12)."""
+    """An enhanced authentication that is going on, or the method for the next one (4.12).
 
-    __slots__ = ("method", "round", "running")
+    `asked`: the plugins think about the client's last AUTH of a re-authentication.
+    """
+
+    __slots__ = ("method", "round", "running", "asked")
 
     def __init__(self, method: str) -> None:
         self.method = method
         self.round = 0
         self.running = True
+        self.asked = False
 
 
 def on_early(connection: Connection, packet: object) -> None:
@@ -73,8 +77,15 @@ def on_connect(connection: Connection, packet: Connect) -> None:
         _check_will(connection, packet.will)
     if packet.authentication_method is not None:
         connection.authentication = Exchange(packet.authentication_method)
-        connection.deadline = core.now + core.limits.authentication_timeout
+        _set_deadline(connection)
     connection.start(_authenticate(connection, packet, packet.authentication_data))
+
+
+def _set_deadline(connection: Connection) -> None:
+    """An exchange of AUTH packets begins: it must end in time."""
+    core = connection.core
+    connection.deadline = core.now + core.limits.authentication_timeout
+    connection.watch(connection.deadline)
 
 
 def _check_client_id(packet: Connect) -> None:
@@ -220,9 +231,13 @@ def on_auth(connection: Connection, packet: Auth) -> None:
         not exchange.running or packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION
     ):
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "this AUTH does not fit here")
+    if exchange.asked:  # or a flood of AUTH were as many tasks
+        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH before the last one was answered")
     if again:
         exchange.round = 0
         exchange.running = True
+        _set_deadline(connection)
+    exchange.asked = True
     detach(connection.core, _reauthenticate(connection, packet), connection)
 
 
@@ -239,6 +254,7 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
     assert exchange is not None
     event = _event(connection, connect, packet.authentication_data)
     answer = yield from combine.authenticate(core.hooks, event)
+    exchange.asked = False
     if connection.closed:
         return
     if isinstance(answer, Challenge):

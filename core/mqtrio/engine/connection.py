@@ -553,6 +553,11 @@ class Connection:
                 self.close(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
                 return
             due = min(due, self.credentials_expire_at)
+        if self.authentication is not None and self.authentication.running:
+            if self.deadline <= now:
+                self.close(ReasonCode.NOT_AUTHORIZED, "authentication took too long")
+                return
+            due = min(due, self.deadline)
         if due < math.inf:
             self.watch(due)
 
