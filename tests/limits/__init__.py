@@ -1,0 +1,1 @@
+"""What happens at every limit, seen from the wire."""
