@@ -5,16 +5,23 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mqtrio.engine.publish import Outcome, submit
+from mqtrio.engine.publish import Outcome, submit, submit_unasked
 from mqtrio.engine.steps import complete
 from mqtrio.engine.subscribe import Granted, wants_retained
 from mqtrio.errors import RefusedError, StoreError
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import Origin, PublishEvent
 from mqtrio.reasons import ReasonCode
+from mqtrio.state.message import message_of
 from mqtrio.state.session import Session
 from mqtrio.store.batch import COMMITTED, wait_committed
-from mqtrio.wire.packets import MQTT_5, NEVER_EXPIRES, PublishProperties, SubscriptionRequest
+from mqtrio.wire.packets import (
+    MQTT_5,
+    NEVER_EXPIRES,
+    Publish,
+    PublishProperties,
+    SubscriptionRequest,
+)
 
 if TYPE_CHECKING:
     from mqtrio.client import Subscriber
@@ -54,9 +61,17 @@ async def publish(
     """
     await trio.lowlevel.checkpoint()
     core.tick()
-    event = PublishEvent(client or ClientFacts(), topic, payload, qos, retain, properties, origin)
+    client = client or ClientFacts()
+    if core.hooks.publish_is_plain:
+        packet = Publish(topic, payload, qos, retain, properties=properties)
+        message = message_of(packet, client.client_id, client.username, core.now)
+        message.origin = origin
+        steps = submit_unasked(core, message)
+    else:
+        event = PublishEvent(client, topic, payload, qos, retain, properties, origin)
+        steps = submit(core, event)
     try:
-        outcome: Outcome = await complete(core, submit(core, event))
+        outcome: Outcome = await complete(core, steps)
         stalled = _stalled(core)
     finally:
         core.flush()

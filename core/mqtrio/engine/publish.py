@@ -13,14 +13,14 @@ from mqtrio.engine.steps import Steps, detach
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Close, Deny, Drop, Permissions, Reject
-from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import Origin, PublishEvent
+from mqtrio.hooks.manager import default_allows_publish
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.message import Message, message_of
 from mqtrio.state.session import Session
 from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.wire.encoder import acknowledgement, encode_within
-from mqtrio.wire.packets import PubAck, Publish, PublishProperties, PubRec
+from mqtrio.wire.packets import PubAck, Publish, PubRec
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -84,13 +84,15 @@ def on_publish(connection: "Connection", packet: Publish) -> None:
         connection.reply(data, COMMITTED)
         return
     core.statistics.messages_received += 1
-    if not connection.asked and not packet.retain:
-        route = core.router.route(packet.topic)
-        if route.plain:
-            message = message_of(packet, connection.client_id, connection.username, core.now)
-            _acknowledge(connection, packet, _accept(core, route, message, connection, packet))
-            return
-    connection.start(_ask(connection, packet))
+    if connection.asked:
+        connection.start(_ask(connection, packet))
+        return
+    message = message_of(packet, connection.client_id, connection.username, core.now)
+    route = core.router.route(packet.topic)
+    if route.plain:
+        _acknowledge(connection, packet, _accept(core, route, message, connection, packet))
+    else:
+        connection.start(_pass(connection, packet, message))
 
 
 def _check(connection: "Connection", packet: Publish) -> None:
@@ -139,6 +141,13 @@ def _ask(connection: "Connection", packet: Publish) -> Steps:
         packet.properties,
     )
     outcome = yield from submit(core, event, connection.permissions, connection, packet)
+    if not connection.closed:
+        _acknowledge(connection, packet, outcome)
+
+
+def _pass(connection: "Connection", packet: Publish, message: Message) -> Steps:
+    """The way of a message that no plugin must be asked about."""
+    outcome = yield from submit_unasked(connection.core, message, connection, packet)
     if not connection.closed:
         _acknowledge(connection, packet, outcome)
 
@@ -223,26 +232,56 @@ def submit(
     if hooks.transform_publish:
         changed = yield from combine.transform_publish(hooks, event, core.limits.topic_levels)
         if not isinstance(changed, PublishEvent):
-            return _refused(core, event, changed)
+            return _refused(core, event, changed, connection, packet)
     else:
         changed = event
     message = message_from(changed, core.now)
-    route = core.router.route(message.topic)
-    if message.retain and not core.settings.session.retain_available:
-        message.retain = False
-    if route.weight > SLICE:
-        outcome = yield from _accept_slowly(core, route, message, connection, packet, changed)
-    else:
-        outcome = _accept(core, route, message, connection, packet, changed)
+    outcome: Outcome = yield from _route(core, message, connection, packet, changed)
     outcome.throttle = event.throttle
     return outcome
 
 
-def _refused(core: "Core", event: PublishEvent, answer: Drop | Reject | Close) -> Outcome:
+def submit_unasked(
+    core: "Core",
+    message: Message,
+    connection: "Connection | None" = None,
+    packet: Publish | None = None,
+) -> Steps:
+    """`submit` where there is neither a plugin nor a permission to be asked: no event is made."""
+    origin: Origin = message.origin  # type: ignore[assignment]  # set by the engine only
+    if not default_allows_publish(message.topic, origin):
+        log.debug("denied %r to publish to %r", message.client_id, message.topic)
+        return Outcome(ReasonCode.NOT_AUTHORIZED)
+    return (yield from _route(core, message, connection, packet))
+
+
+def _route(
+    core: "Core",
+    message: Message,
+    connection: "Connection | None",
+    packet: Publish | None,
+    event: PublishEvent | None = None,
+) -> Steps:
+    """Publish a message that was allowed; returns its Outcome."""
+    route = core.router.route(message.topic)
+    if message.retain and not core.settings.session.retain_available:
+        message.retain = False
+    if route.weight > SLICE:
+        return (yield from _accept_slowly(core, route, message, connection, packet, event))
+    return _accept(core, route, message, connection, packet, event)
+
+
+def _refused(
+    core: "Core",
+    event: PublishEvent,
+    answer: Drop | Reject | Close,
+    connection: "Connection | None",
+    packet: Publish | None,
+) -> Outcome:
     if isinstance(answer, Drop):
         core.statistics.dropped["transform"] += 1
         core.observers.dropped_for_all(event)
-        return Outcome()
+        return Outcome(0, None, _receive(core, connection, packet))
     if isinstance(answer, Close):
         return Outcome(answer.reason_code, close=True)
     return Outcome(answer.reason_code, answer.reason_string)
@@ -271,7 +310,7 @@ def _accept_slowly(
     message: Message,
     connection: "Connection | None",
     packet: Publish | None,
-    event: PublishEvent,
+    event: PublishEvent | None,
 ) -> Steps:
     """`_accept` for a message with very many targets."""
     refusal = _no_room(core, route, message)
@@ -308,18 +347,22 @@ def _begin(
     core: "Core", message: Message, connection: "Connection | None", packet: Publish | None
 ) -> Batch:
     """What is kept of a message before it is delivered."""
-    batch = COMMITTED
-    if packet is not None and packet.qos == 2 and connection is not None:
-        session = connection.session
-        assert session is not None
-        session.begin_receipt(packet.packet_id)
-        if session.stored:
-            batch = core.recorder.receipt_begun(session, packet.packet_id)
+    batch = _receive(core, connection, packet)
     if message.retain:
         retained = core.retention.keep(message)
         if message.qos:
             batch = retained
     return batch
+
+
+def _receive(core: "Core", connection: "Connection | None", packet: Publish | None) -> Batch:
+    """Note the identifier of a client's QoS 2 message, until its PUBREL [MQTT-4.3.3-10]."""
+    if packet is None or packet.qos != 2 or connection is None:
+        return COMMITTED
+    session = connection.session
+    assert session is not None
+    session.begin_receipt(packet.packet_id)
+    return core.recorder.receipt_begun(session, packet.packet_id) if session.stored else COMMITTED
 
 
 def _accepted(
@@ -343,7 +386,10 @@ def publish_detached(
     """Publish a will or a $SYS message: the same way, with nobody to answer to."""
 
     def steps() -> Steps:
-        outcome = yield from submit(core, event_of(core, message), permissions)
+        if permissions is None and core.hooks.publish_is_plain:
+            outcome = yield from submit_unasked(core, message)
+        else:
+            outcome = yield from submit(core, event_of(core, message), permissions)
         if outcome.refused:
             core.statistics.dropped["refused"] += 1
             log.warning(
@@ -357,16 +403,3 @@ def publish_detached(
         core.pressure.congested.clear()
 
     detach(core, steps())
-
-
-def local_event(
-    topic: str,
-    payload: bytes,
-    qos: int,
-    retain: bool,
-    properties: PublishProperties | None,
-    origin: Origin = "local",
-    client: ClientFacts | None = None,
-) -> PublishEvent:
-    """A message that a program of this process publishes."""
-    return PublishEvent(client or ClientFacts(), topic, payload, qos, retain, properties, origin)
