@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mqtrio.broker import Broker as Broker
-    from mqtrio.broker import BrokerStatistics as BrokerStatistics
-    from mqtrio.broker import ClientInfo as ClientInfo
-    from mqtrio.broker import PublishResult as PublishResult
-    from mqtrio.broker import SessionInfo as SessionInfo
     from mqtrio.broker import open_broker as open_broker
     from mqtrio.broker import serve_broker as serve_broker
-    from mqtrio.client import ReceivedMessage as ReceivedMessage
-    from mqtrio.client import Subscriber as Subscriber
+    from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
+    from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
     from mqtrio.errors import ConfigurationError as ConfigurationError
     from mqtrio.errors import MqtrioError as MqtrioError
@@ -70,6 +66,10 @@ if TYPE_CHECKING:
     from mqtrio.hooks.plugin import Plugin as Plugin
     from mqtrio.hooks.specs import hookimpl as hookimpl
     from mqtrio.hooks.specs import hookspec as hookspec
+    from mqtrio.info import BrokerStatistics as BrokerStatistics
+    from mqtrio.info import ClientInfo as ClientInfo
+    from mqtrio.info import PublishResult as PublishResult
+    from mqtrio.info import SessionInfo as SessionInfo
     from mqtrio.reasons import ReasonCode as ReasonCode
     from mqtrio.settings import Limits as Limits
     from mqtrio.settings import Listener as Listener
@@ -81,8 +81,8 @@ __version__ = "0.1.0"
 
 # Module -> the public names that it has.
 _PUBLIC = {
-    "broker": "Broker BrokerStatistics ClientInfo PublishResult SessionInfo open_broker serve_broker",
-    "client": "ReceivedMessage Subscriber",
+    "broker": "Broker open_broker serve_broker",
+    "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",
     "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop Permissions "
@@ -96,6 +96,7 @@ _PUBLIC = {
     "UnsubscribedEvent",
     "hooks.plugin": "DeliveryFilter Plugin",
     "hooks.specs": "hookimpl hookspec",
+    "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
 }

@@ -7,9 +7,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import trio
-from attrs import define, field
 
-from mqtrio.client import ReceivedMessage, Subscriber, received
 from mqtrio.clock import Clock
 from mqtrio.engine.background import Background
 from mqtrio.engine.connect import LOCAL_PREFIX
@@ -18,9 +16,11 @@ from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.local import join, leave, publish
 from mqtrio.engine.restore import Restorer
+from mqtrio.engine.subscriber import ReceivedMessage, Subscriber, received
 from mqtrio.errors import BrokerStopped, ConfigurationError, RefusedError
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.provide import open_store
+from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress, parse_listener
 from mqtrio.net.network import Network, open_network
 from mqtrio.reasons import ReasonCode
@@ -34,70 +34,6 @@ from mqtrio.wire.packets import PublishProperties
 log = logging.getLogger("mqtrio")
 
 DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
-
-
-@define(frozen=True)
-class PublishResult:
-    """A message was accepted: the reason code that a client would have been told (3.4.2.1)."""
-
-    reason_code: ReasonCode
-
-    @property
-    def matched(self) -> bool:
-        """Whether anybody is subscribed to the topic."""
-        return self.reason_code != ReasonCode.NO_MATCHING_SUBSCRIBERS
-
-
-@define(frozen=True)
-class ClientInfo:
-    """A connected client. `idle` is the time since its last packet, in seconds."""
-
-    client_id: str
-    username: str | None
-    address: str
-    listener: str
-    protocol_version: int
-    keep_alive: float
-    idle: float
-    unsent_bytes: int
-
-
-@define(frozen=True)
-class SessionInfo:
-    """A session, connected or not. `expiry_interval` in seconds (0xFFFFFFFF: never)."""
-
-    client_id: str
-    username: str | None
-    connected: bool
-    expiry_interval: int
-    subscriptions: tuple[str, ...]
-    inflight: int
-    waiting: int
-    waiting_bytes: int
-    dropped: int
-
-
-@define(frozen=True)
-class BrokerStatistics:
-    """What the broker holds now, and what it has done since it started; see docs/embedding.md."""
-
-    uptime: float
-    clients: int
-    sessions: int
-    subscriptions: int
-    retained: int
-    memory: int
-    bytes_received: int
-    bytes_sent: int
-    packets_received: int
-    messages_received: int
-    messages_sent: int
-    connections_opened: int
-    connections_closed: int
-    crashes: int
-    stalls: int
-    dropped: Mapping[str, int] = field(factory=dict)
-    refused: Mapping[str, int] = field(factory=dict)
 
 
 class Broker:
@@ -553,13 +489,3 @@ async def serve_broker(
         task_status.started(broker)
         await broker.wait_stopped()
 
-
-__all__ = [
-    "Broker",
-    "BrokerStatistics",
-    "ClientInfo",
-    "PublishResult",
-    "SessionInfo",
-    "open_broker",
-    "serve_broker",
-]

@@ -8,6 +8,7 @@ import trio
 from mqtrio.engine.publish import Outcome, submit, submit_unasked
 from mqtrio.engine.steps import complete
 from mqtrio.engine.subscribe import Granted, wants_retained
+from mqtrio.engine.subscriber import Subscriber
 from mqtrio.errors import RefusedError, StoreError
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import Origin, PublishEvent
@@ -24,7 +25,6 @@ from mqtrio.wire.packets import (
 )
 
 if TYPE_CHECKING:
-    from mqtrio.client import Subscriber
     from mqtrio.engine.core import Core
 
 
@@ -101,10 +101,8 @@ async def join(
     *,
     durable: bool,
     retained: bool,
-) -> "Subscriber":
+) -> Subscriber:
     """Subscribe; the messages come out of the Subscriber. Raises RefusedError, StoreError."""
-    from mqtrio.client import Subscriber
-
     session, new = _claim(core, client_id) if durable else (Session(client_id, None, MQTT_5), True)
     subscriber = Subscriber(core, session, size)
     core.sessions.set_bounds(session, None)
@@ -157,7 +155,7 @@ def _claim(core: "Core", client_id: str) -> tuple[Session, bool]:
     return session, False
 
 
-def leave(core: "Core", subscriber: "Subscriber", *, durable: bool) -> None:
+def leave(core: "Core", subscriber: Subscriber, *, durable: bool) -> None:
     """The program has stopped listening; a durable session goes on collecting messages."""
     session = subscriber.session
     session.outlet = None

@@ -1,4 +1,4 @@
-"""The in-process client: subscribing to a broker from the program that it is a part of."""
+"""The subscriber of this process: messages come out of it as an asynchronous iterator."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
