@@ -180,6 +180,81 @@ async def test_a_peer_that_vanishes_with_output_on_its_way(net: Rig) -> None:
     assert not net.core.failures
 
 
+async def test_output_for_a_peer_that_has_vanished_goes_nowhere(net: Rig) -> None:
+    """Sending fails, and yet what the peer sent before is handled first, in its order."""
+    client = await net.connect()
+    connection = client.connection
+    await client.send(b"wait\nnote a\n")
+    await until(lambda: connection.hold == WAIT)
+    await client.send(b"note b\n")
+    await client.vanish()
+    await let_run()
+    for _ in range(3):
+        connection.write(b"into the void\n")
+        net.core.flush()
+        await let_run()
+        assert not connection.out
+    assert not connection.blocked
+    assert not connection.closed
+    connection.release()
+    await until(lambda: gone(net))
+    assert connection.ended
+    # A reset takes what was still on its way with it, but not what had arrived.
+    assert connection.seen[:2] == ["wait", "note a"]
+    assert not net.core.failures
+
+
+async def test_closing_for_a_peer_that_has_vanished(net: Rig) -> None:
+    client = await net.connect((Framing,))
+    await client.send(Framing.frame(b"hi") + Framing.frame(b"wait\n"))
+    await until(lambda: client.connection.hold == WAIT)
+    await client.vanish()
+    await let_run()
+    client.connection.write(b"farewell\n")
+    client.connection.close()
+    net.core.flush()
+    await until(lambda: gone(net))
+    assert not net.core.failures
+
+
+async def test_a_bug_in_the_farewell_of_a_layer(timed: Rig, mock_clock: MockClock) -> None:
+    class Broken(Xor):
+        def close(self) -> bytes:
+            raise RuntimeError("farewell")
+
+    client = await timed.connect((Broken,))
+    await client.send(Xor.turn(b"bye\n"))
+    assert await client.exactly(4) == Xor.turn(b"bye\n")
+    await until(lambda: timed.core.failures)
+    mock_clock.jump(LINGER + 0.1)
+    await until(lambda: gone(timed))
+    assert [str(error) for _, error in timed.core.failures] == ["farewell"]
+
+
+async def test_a_bug_in_the_first_words_of_a_layer(net: Rig) -> None:
+    class Broken(Xor):
+        def send(self, data: bytes) -> bytes:
+            raise RuntimeError("first words")
+
+    client = await net.connect((Broken,))
+    assert await client.rest() == b""
+    assert "first words" in [str(error) for _, error in net.core.failures]
+
+
+async def test_answers_of_layers_follow_what_waits(net: Rig) -> None:
+    client = await net.connect((Framing,), narrow=True)
+    await client.send(Framing.frame(b"hi"))
+    await client.exactly(9)
+    size = 4 * MEGABYTE
+    await client.send(Framing.frame(b"big %d\n" % size))
+    await until(lambda: client.connection.blocked)
+    await client.send(Framing.frame(b"ping 1"))
+    await client.send(Framing.frame(b"echo 2\n"))
+    await until(lambda: client.connection.seen[-1:] == ["echo 2"])
+    assert await client.exactly(len(Framing.frame(b"x" * size))) == Framing.frame(pattern(size))
+    assert await client.exactly(12) == Framing.frame(b"pong 1") + Framing.frame(b"2\n")
+
+
 async def test_protocol_error_is_told_though_a_megabyte_is_unread(net: Rig) -> None:
     for _ in range(10):
         client = await net.connect()

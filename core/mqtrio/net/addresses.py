@@ -1,6 +1,5 @@
 """Listener URLs, and the addresses that came of them."""
 
-import ipaddress
 import socket
 from typing import Final
 from urllib.parse import urlsplit
@@ -112,5 +111,5 @@ def peer_address(name: tuple[object, ...]) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an IP address is this machine's own."""
-    return ipaddress.ip_address(host).is_loopback
+    """Whether an IP address, as the socket module writes it, is this machine's own."""
+    return host == "::1" or host.startswith("127.")

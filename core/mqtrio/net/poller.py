@@ -190,10 +190,9 @@ class Poller:
         # A thread beside a busy loop starves: whenever the GIL is free for a moment only, it
         # begins to wait anew. While one is at work turns are short, and give way to it.
         beside = self._threads.borrowed_tokens
-        share = self._share
         if beside:
             budget //= 4
-            share = min(share, budget)
+        share = min(self._share, max(SMALLEST_SHARE, budget))
         # The engine stops a connection when `work` reaches the whole budget, so that a count which
         # begins just below it gives a share.
         start = self._budget - share

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: every single buffer, which makes each receive cost 16 us rather than 2.
 CHUNK: Final = 64 * 1024
 
-#: Times that a socket is read in one visit, as long as it fills the chunk.
-CHUNKS: Final = 4
+# Times that a socket is read in one visit, as long as it fills the chunk.
+_CHUNKS: Final = range(4)
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -120,8 +120,7 @@ class SocketLink(BaseLink):
             if not self.queued:
                 self.watch(self.watched & ~READ)
             return
-        core = self.core
-        for _ in range(CHUNKS):
+        for _ in _CHUNKS:
             try:
                 data = self.sock.recv(CHUNK)
             except BlockingIOError:
@@ -131,7 +130,8 @@ class SocketLink(BaseLink):
             if not data:
                 self._end()
                 return
-            core.work += len(data) >> BYTES_PER_WORK
+            size = len(data)
+            self.core.work += size >> BYTES_PER_WORK
             if self.state != OPEN:
                 return  # discarded, so that closing doesn't reset
             if self.layer is None:
@@ -139,7 +139,7 @@ class SocketLink(BaseLink):
             elif self.feed(data):
                 self._end()
                 return
-            if len(data) < CHUNK or conn.hold:
+            if size < CHUNK or conn.hold:
                 return
 
     def signalled(self, events: int) -> None:
