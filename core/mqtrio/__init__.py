@@ -85,8 +85,8 @@ _PUBLIC = {
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",
-    "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop Permissions "
-    "Reject Throttle",
+    "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop "
+    "Permissions Reject Throttle",
     "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
     "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
     "ClientConnectedEvent ClientDisconnectedEvent CommandsEvent ConnectionRefusedEvent "

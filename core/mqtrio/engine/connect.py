@@ -4,8 +4,9 @@ from typing import Final
 from uuid import uuid4
 
 from mqtrio import log
-from mqtrio.engine.connection import LARGEST, Connection
+from mqtrio.engine.connection import Connection
 from mqtrio.engine.convert import is_text
+from mqtrio.engine.output import LARGEST
 from mqtrio.engine.steps import Steps, detach
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import ProtocolError

@@ -5,26 +5,21 @@ here is synchronous; what must be awaited is a step of a generator (engine/steps
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine import short_way
 from mqtrio.engine.link import Link, PeerFacts
-from mqtrio.engine.short_way import PACKET_IDS, PACKET_WORK
+from mqtrio.engine.output import OUTBOX, Output
+from mqtrio.engine.short_way import PACKET_WORK
 from mqtrio.engine.steps import StepRunner, Steps
 from mqtrio.engine.timers import Timer
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks.answers import ClientLimits, Permissions
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.reasons import ReasonCode
-from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
-from mqtrio.state.message import Message
-from mqtrio.state.session import WIRE_3, Delivery, Session
-from mqtrio.store.batch import Batch, BatchState
-from mqtrio.wire.decoder import Decoder
-from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
-from mqtrio.wire.packets import MQTT_5, Connect, Disconnect, Packet, Publish
+from mqtrio.state.aliases import IncomingAliases
+from mqtrio.wire.packets import Connect, Disconnect, Packet, Publish
 
 if TYPE_CHECKING:
     from mqtrio.engine.connect import Exchange
@@ -36,7 +31,6 @@ HOOK: Final = 1  # a hook thinks
 STALL: Final = 2  # a subscriber of its messages is behind
 BUDGET: Final = 4  # it had its share of this turn
 JOURNAL: Final = 8  # too much waits for the store
-OUTBOX: Final = 16  # it does not take its own answers
 THROTTLE: Final = 32  # a plugin asked for a pause
 STOPPING: Final = 64  # the broker takes no more input
 
@@ -49,51 +43,26 @@ SMALL: Final = 64 * 1024
 #: Topics whose permission a connection remembers.
 REMEMBERED: Final = 1000
 
-#: The largest packet that the standard knows, in bytes (2.1.4).
-LARGEST: Final = 268_435_460
-
-PUBREL: Final = 6
-PUBACK_BYTE: Final = 0x40
-
-#: Told whether what was promised has been stored.
-Settled = Callable[[bool], None]
-
 Handler = Callable[["Connection", Any], None]
 
 
-class Connection:
+class Connection(Output):
     """The server's end of one network connection (4.2)."""
 
     __slots__ = (
-        "core",
-        "link",
         "peer",
         "client",
         "timer",
-        "decoder",
         "undecoded",
         "packets",
         "at",
-        "hold",
         "ended",
-        "closed",
         "handlers",
         "steps",
-        # output
-        "out",
-        "blocked",
-        "queued",
-        "slow",
-        "progress",
-        "watched",
-        "owed",
-        "owed_pubacks",
         # who it is
         "connect",
-        "version5",
         "client_id",
         "username",
-        "session",
         "arrival",
         "will",
         "keep_alive",
@@ -111,48 +80,27 @@ class Connection:
         "remembered",
         # MQTT 5
         "incoming_aliases",
-        "outgoing_aliases",
-        "maximum_packet_size",
         "problem_information",
-        # backpressure
         "stalls",
-        "stalled",
     )
 
     def __init__(self, core: "Core", link: Link) -> None:
-        self.core = core
-        self.link = link
+        super().__init__(core, link)
         self.peer: PeerFacts = link.peer
         self.client = ClientFacts(
             address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
         )
         self.timer: Timer | None = None
-        self.decoder = Decoder(
-            min(core.limits.connect_packet_size, core.limits.maximum_packet_size), core.topics
-        )
         self.undecoded = 0
         self.packets: list[Packet] = []
         self.at = 0
-        self.hold = 0
         self.ended = False
-        self.closed = False
         self.handlers: dict[type, Handler] = core.handlers.BEFORE_CONNECT
         self.steps: StepRunner | None = None
 
-        self.out: list[bytes] = []
-        self.blocked = False
-        self.queued = 0
-        self.slow = False
-        self.progress = 0
-        self.watched = 0
-        self.owed: deque[tuple[Batch, bytes, bytes | None, Settled | None]] | None = None
-        self.owed_pubacks = 0
-
         self.connect: Connect | None = None
-        self.version5 = False
         self.client_id = ""
         self.username: str | None = None
-        self.session: Session | None = None
         self.arrival = 0
         self.will: PendingWill | None = None
         self.keep_alive = 0.0
@@ -170,12 +118,9 @@ class Connection:
         self.remembered: set[str] | None = None
 
         self.incoming_aliases: IncomingAliases | None = None
-        self.outgoing_aliases: OutgoingAliases | None = None
-        self.maximum_packet_size = LARGEST
         self.problem_information = True
 
         self.stalls = 0
-        self.stalled: list[Any] | None = None
         core.connections.add(self)
         self.watch(self.deadline)
 
@@ -288,168 +233,7 @@ class Connection:
             runner = self.steps = StepRunner(self)
         runner.start(steps)
 
-    # -- output
-
-    def write(self, data: bytes) -> None:
-        """Add bytes to what goes out at the end of this turn."""
-        out = self.out
-        if not out:
-            self.core.dirty.append(self)
-        out.append(data)
-        if self.blocked:
-            self._account(len(data))
-            if self.queued > self.core.limits.outbox_hard:
-                self.hold |= OUTBOX
-
-    def reply(
-        self,
-        data: bytes,
-        batch: Batch,
-        failed: bytes | None = None,
-        settled: "Settled | None" = None,
-    ) -> None:
-        """Answer in MQTT's order, once what the answer promises is stored.
-
-        `failed` goes out instead when it could not be stored; without it, or in MQTT 3, the
-        connection is closed. `settled` is told which of both has happened.
-        """
-        owed = self.owed
-        if not owed and batch.state is BatchState.DONE:
-            self.write(data)
-            if settled is not None:
-                settled(True)
-            return
-        if owed is None:
-            owed = self.owed = deque()
-        owed.append((batch, data, failed, settled))
-        if data[0] == PUBACK_BYTE:
-            self.owed_pubacks += 1
-        if batch.state is BatchState.OPEN:
-            batch.waiters[self] = None
-        elif len(owed) == 1:
-            self.released(batch)
-
-    def released(self, batch: Batch) -> None:
-        """A batch has been committed, or has failed: pay what is owed, in order."""
-        owed = self.owed
-        while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
-            done, data, failed, settled = owed.popleft()
-            if data[0] == PUBACK_BYTE:
-                self.owed_pubacks -= 1
-            if done.state is BatchState.DONE:
-                self.write(data)
-                if settled is not None:
-                    settled(True)
-                continue
-            if settled is not None:
-                settled(False)
-            if failed is not None and self.version5:
-                self.write(failed)
-            else:
-                self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
-
-    def send(self, packet: Packet) -> bool:
-        """Write a packet within the client's maximum packet size; False if it can't be."""
-        version = self.decoder.version or MQTT_5
-        data = encode_within(packet, version, self.maximum_packet_size)
-        if data is None:
-            return False
-        self.write(data)
-        return True
-
-    def _account(self, size: int) -> None:
-        self.queued += size
-        self.core.memory += size
-
-    def room(self, size: int) -> bool:
-        """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5]."""
-        limits = self.core.limits
-        if self.queued + size > limits.outbox_hard or self.closed:
-            return False
-        self._account(size)
-        if self.queued > limits.outbox_soft and not self.slow:
-            self.core.pressure.congested[self] = None
-        return True
-
-    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
-        """Write a message at QoS 0."""
-        frame = self._frame(message, 0, retain, identifiers, False)
-        if frame is None:
-            return True  # too large for this client: as if delivered [MQTT-3.1.2-25]
-        head = frame[0]
-        if self.blocked and not self.room(len(head)):
-            return False
-        out = self.out
-        if not out:
-            self.core.dirty.append(self)
-        out.append(head)
-        return True
-
-    def transmit(self, delivery: Delivery) -> bool:
-        """Write a message at QoS 1 or 2 and open its flight."""
-        session = self.session
-        assert session is not None
-        frame = self._frame(
-            delivery.message, delivery.qos, delivery.retain, delivery.identifiers, delivery.sent
-        )
-        if frame is None:
-            return False
-        head, tail = frame
-        packet_id = session.open_flight(delivery)
-        if not delivery.sent:
-            delivery.sent = True
-            if session.stored and delivery.qos == 1:
-                self.core.recorder.sent(session, delivery)
-        out = self.out
-        if not out:
-            self.core.dirty.append(self)
-        out += (head, PACKET_IDS[packet_id], tail)
-        return True
-
-    def _frame(
-        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], dup: bool
-    ) -> tuple[bytes, bytes] | None:
-        session = self.session
-        assert session is not None
-        aliases = self.outgoing_aliases
-        if aliases is not None:
-            alias, first = aliases.use(message.topic)
-            if alias:
-                remaining = -1
-                if message.expires_at >= 0:
-                    remaining = max(0, int(message.expires_at - self.core.now + 0.999))
-                frame = publish_parts(
-                    message.topic if first else "",
-                    message.payload,
-                    qos,
-                    retain,
-                    message.properties,
-                    MQTT_5,
-                    identifiers,
-                    alias,
-                    dup,
-                    remaining,
-                )
-                if self._fits(frame, qos):
-                    return frame
-                if first:
-                    aliases.forget(message.topic)
-                return None
-        frame = message.parts(self.version5, qos, retain, identifiers, self.core.now)
-        if not self._fits(frame, qos):
-            return None
-        if dup:  # [MQTT-3.3.1-1]
-            head = frame[0]
-            frame = (bytes((head[0] | 8,)) + head[1:], frame[1])
-        return frame
-
-    def _fits(self, frame: tuple[bytes, bytes], qos: int) -> bool:
-        size = len(frame[0]) + len(frame[1]) + (2 if qos else 0)
-        return size <= self.maximum_packet_size
-
-    def release(self, packet_id: int) -> None:
-        """Write PUBREL."""
-        self.write(acknowledgement(PUBREL, packet_id, 0, self.decoder.version))
+    # -- pressure
 
     def drained(self) -> None:
         """The link has sent everything: what waited for it may go on."""
@@ -460,8 +244,6 @@ class Connection:
             self.core.pressure.relieved(self)
         if self.hold & OUTBOX:
             self.wake(OUTBOX)
-
-    # -- pressure
 
     def again(self) -> None:
         """Have a turn of its own soon."""
@@ -598,11 +380,6 @@ class Connection:
             self.core.refuse(self, error.reason_code, error.message)
         else:
             self.close(error.reason_code, error.message)
-
-    @property
-    def profile(self) -> int:
-        """How messages must be written for this connection."""
-        return WIRE_3 if self.session is None else self.session.profile
 
     def __repr__(self) -> str:
         return f"Connection({self.client_id!r}, {self.peer.address})"

@@ -104,7 +104,7 @@ async def join(
 ) -> Subscriber:
     """Subscribe; the messages come out of the Subscriber. Raises RefusedError, StoreError."""
     session, new = _claim(core, client_id) if durable else (Session(client_id, None, MQTT_5), True)
-    subscriber = Subscriber(core, session, size)
+    subscriber = core.sessions.local[session] = Subscriber(core, session, size)
     core.sessions.set_bounds(session, None)
     client = ClientFacts(client_id, None, protocol_version=MQTT_5)
     batch = COMMITTED
@@ -150,7 +150,7 @@ def _claim(core: "Core", client_id: str) -> tuple[Session, bool]:
         session.expiry_interval = NEVER_EXPIRES
         core.sessions.by_id[client_id] = session
         return session, True
-    if session.outlet is not None:
+    if session in core.sessions.local:
         raise RefusedError(ReasonCode.PACKET_IDENTIFIER_IN_USE, "this session is in use")
     return session, False
 
@@ -159,7 +159,8 @@ def leave(core: "Core", subscriber: Subscriber, *, durable: bool) -> None:
     """The program has stopped listening; a durable session goes on collecting messages."""
     session = subscriber.session
     session.outlet = None
-    subscriber.close()
+    core.sessions.local.pop(session, None)
+    subscriber.leave()
     core.tick()
     if subscriber.stalled is not None:
         core.pressure.release(subscriber)

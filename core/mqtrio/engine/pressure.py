@@ -1,8 +1,9 @@
 """Slowing publishers for subscribers that are behind.
 
 A subscriber whose outbox or queue passes its soft bound stalls the publishers that feed it, for as
-long as it makes progress (takes bytes, acknowledges). One that makes none for `stall_time` is slow
-and stalls nobody: QoS 0 is dropped for it and counted, QoS 1 and 2 wait in its bounded queue.
+long as it makes progress: takes bytes or acknowledges messages, at `stall_floor` bytes a second or
+more. One that makes less for `stall_time` is slow and stalls nobody: QoS 0 is dropped for it and
+counted, QoS 1 and 2 wait in its bounded queue.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,7 @@ class Behind(Protocol):
 
     slow: bool
     progress: int
+    settled: int
     stalled: "list[Stalled] | None"
 
 
@@ -38,7 +40,7 @@ class Stalled(Protocol):
 class Pressure:
     """Who is behind, and who waits for whom."""
 
-    __slots__ = ("core", "congested", "enabled", "by_progress")
+    __slots__ = ("core", "congested", "enabled", "by_progress", "_watched")
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -47,36 +49,58 @@ class Pressure:
         policy = core.limits.backpressure
         self.enabled = policy != "off"
         self.by_progress = policy == "progress"
+        # Those that a task looks at: one task each, however often they fall behind.
+        self._watched: set[Behind] = set()
 
     def stall(self, publisher: Stalled) -> None:
         """Let `publisher` wait for all that are congested now."""
-        congested, self.congested = self.congested, {}
-        if not self.enabled:
-            return
-        for outlet in congested:
-            if outlet.slow or id(outlet) == id(publisher):
-                continue
-            if outlet.stalled is None:
-                outlet.stalled = []
-                if not self.core.spawn(self._watch, outlet):
-                    outlet.stalled = None
-                    continue
-                self.core.statistics.stalls += 1
-            outlet.stalled.append(publisher)
-            publisher.stalls += 1
+        for outlet in self._congested():
+            if id(outlet) != id(publisher):
+                assert outlet.stalled is not None
+                outlet.stalled.append(publisher)
+                publisher.stalls += 1
         if publisher.stalls:
             publisher.stall()
 
+    def watch(self) -> None:
+        """What congests was published by nobody who could wait (a will, a replay).
+
+        Whoever is congested by it must make progress all the same, or is slow.
+        """
+        for _ in self._congested():
+            pass
+
+    def _congested(self) -> list[Behind]:
+        """Take those that are congested now, each watched from now on at the latest."""
+        congested, self.congested = self.congested, {}
+        if not self.enabled:
+            return []
+        found = []
+        for outlet in congested:
+            if outlet.slow:
+                continue
+            if outlet.stalled is None:
+                if outlet not in self._watched and not self.core.spawn(self._watch, outlet):
+                    continue
+                self._watched.add(outlet)
+                outlet.stalled = []
+                self.core.statistics.stalls += 1
+            found.append(outlet)
+        return found
+
     async def _watch(self, outlet: Behind) -> None:
-        """Let the waiting go when `outlet` makes no progress."""
+        """Let the waiting go when `outlet` makes too little progress."""
+        limits = self.core.limits
+        enough = max(1, limits.stall_floor * limits.stall_time)
         while outlet.stalled is not None:
-            before = outlet.progress
-            await trio.sleep(self.core.limits.stall_time)
-            if outlet.progress == before or not self.by_progress:
+            before = outlet.progress + outlet.settled
+            await trio.sleep(limits.stall_time)
+            made = outlet.progress + outlet.settled - before
+            if outlet.stalled is not None and not (self.by_progress and made >= enough):
                 outlet.slow = True
                 self.release(outlet)
                 self.core.flush()
-                return
+        self._watched.discard(outlet)
 
     def relieved(self, outlet: Behind) -> None:
         """`outlet` has caught up."""

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.wills import PendingWill
+from mqtrio.errors import StoreError
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import ShareGroup, Subscription
 from mqtrio.state.message import NEVER, Message
@@ -80,6 +81,7 @@ class Restorer:
             if session is not None:
                 session.reloading = True
                 session.stored = False
+                core.sessions.close_local(session, StoreError("the store failed"))
             if holder is not None:
                 holder.forget_will()
                 holder.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")

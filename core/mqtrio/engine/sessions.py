@@ -1,10 +1,10 @@
 """The sessions of a broker: who holds which, how they are claimed, left and ended (4.1, 3.1.4)."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
-from mqtrio.errors import ProtocolError
+from mqtrio.errors import ProtocolError, RefusedError
 from mqtrio.hooks.answers import ClientLimits
 from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
 from mqtrio.reasons import ReasonCode
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 
 NO_LIMITS: Final = ClientLimits()
+
+
+class LocalSubscriber(Protocol):
+    """A program of this process that holds a session."""
+
+    def close(self, error: Exception) -> None:
+        """No more messages will come; `error` says why."""
+        ...
 
 
 class Claim:
@@ -36,12 +44,14 @@ class Claim:
 class Sessions:
     """All sessions by client identifier, and the connections that hold them now."""
 
-    __slots__ = ("core", "by_id", "holders", "reloading", "_timers")
+    __slots__ = ("core", "by_id", "holders", "local", "reloading", "_timers")
 
     def __init__(self, core: "Core") -> None:
         self.core = core
         self.by_id: dict[str, Session] = {}
         self.holders: dict[str, Connection] = {}
+        #: The programs of this process that hold sessions, from their first step on.
+        self.local: dict[Session, LocalSubscriber] = {}
         #: Client identifiers whose sessions are being loaded again after a failed commit.
         self.reloading: set[str] = set()
         self._timers: dict[Session, Timer] = {}
@@ -183,9 +193,19 @@ class Sessions:
         """A session is no longer known, and nothing is routed to it."""
         del self.by_id[session.client_id]
         session.ended = True
+        self.close_local(
+            session, RefusedError(ReasonCode.ADMINISTRATIVE_ACTION, "the session has been ended")
+        )
         self._stop_timer(session)
         for topic_filter in list(session.subscriptions):
             self.core.router.remove(session, topic_filter)
+
+    def close_local(self, session: Session, error: Exception) -> None:
+        """Tell the program of this process that holds a session, if one does, that it is over."""
+        subscriber = self.local.pop(session, None)
+        if subscriber is not None:
+            session.outlet = None
+            subscriber.close(error)
 
     def empty(self, session: Session) -> None:
         """Let go of all that a session was to get."""

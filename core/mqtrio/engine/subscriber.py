@@ -7,7 +7,6 @@ import trio
 from attrs import define, field
 
 from mqtrio.engine.link import Link
-from mqtrio.errors import BrokerStopped
 from mqtrio.state.message import Message
 from mqtrio.state.session import LOCAL, Delivery, Session
 from mqtrio.wire.packets import MQTT_5, UserProperties
@@ -83,7 +82,7 @@ class Subscriber:
         "_buffer",
         "_size",
         "_arrived",
-        "_closed",
+        "_error",
         "session",
         "dropped",
         "out",
@@ -99,7 +98,7 @@ class Subscriber:
         self._buffer: deque[ReceivedMessage] = deque()
         self._size = size
         self._arrived = trio.Event()
-        self._closed = False
+        self._error: Exception | None = None
         self.session = session
         #: Messages that it did not get because it was full.
         self.dropped = 0
@@ -120,15 +119,24 @@ class Subscriber:
         return self
 
     async def __anext__(self) -> ReceivedMessage:
-        """The next message. Raises BrokerStopped when the broker ends under way."""
+        """The next message.
+
+        Raises BrokerStopped when the broker ends under way, RefusedError when the session was
+        ended, StoreError when it could not be stored (its messages come again to the next
+        subscriber), and trio.ClosedResourceError when the block has been left.
+        """
         await trio.lowlevel.checkpoint()
         while not self._buffer:
-            if self._closed:
-                raise BrokerStopped("the broker has stopped")
+            if self._error is not None:
+                raise self._error
             self._arrived = trio.Event()
             await self._arrived.wait()
         message = self._buffer.popleft()
         self.progress += 1
+        if message._delivery is not None and self.session.ends_with_connection:
+            # Nobody could get it again, so taking it is acknowledging it.
+            delivery, message._delivery = message._delivery, None
+            self.acknowledge(delivery)
         if self.blocked and len(self._buffer) <= self._size // 2:
             self.blocked = False
             self._core.turn(self._core.deliveries.pump, self.session)
@@ -147,10 +155,15 @@ class Subscriber:
             self._core.deliveries.settle(session, delivery)
             self._core.turn(self._core.deliveries.pump, session)
 
-    def close(self) -> None:
-        """No more messages will come; who waits for one is told."""
-        self._closed = True
+    def close(self, error: Exception) -> None:
+        """No more messages will come; who waits for one is told by `error`."""
+        self._error = error
         self._arrived.set()
+
+    def leave(self) -> None:
+        """The program listens no more: what it has not taken is for the session's next."""
+        self._buffer.clear()
+        self.close(trio.ClosedResourceError("the subscription has ended"))
 
     # -- the engine's side
 

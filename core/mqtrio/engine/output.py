@@ -1,0 +1,251 @@
+"""What one client is sent: its outbox, and the answers that wait for the store."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mqtrio.engine.link import Link
+from mqtrio.engine.short_way import PACKET_IDS
+from mqtrio.reasons import ReasonCode
+from mqtrio.state.aliases import OutgoingAliases
+from mqtrio.state.message import Message
+from mqtrio.state.session import Delivery, Session
+from mqtrio.store.batch import Batch, BatchState
+from mqtrio.wire.decoder import Decoder
+from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
+from mqtrio.wire.packets import MQTT_5, Packet
+
+if TYPE_CHECKING:
+    from mqtrio.engine.core import Core
+
+#: The bit of `hold` that says: the client does not take its own answers.
+OUTBOX: Final = 16
+
+#: The largest packet that the standard knows, in bytes (2.1.4).
+LARGEST: Final = 268_435_460
+
+PUBREL: Final = 6
+PUBACK_BYTE: Final = 0x40
+
+#: Told whether what was promised has been stored.
+Settled = Callable[[bool], None]
+
+
+class Output:
+    """The half of a connection that writes (the other one is connection.py).
+
+    `out` are the frames for the link; while it is `blocked`, `queued` counts the bytes that the
+    client has not taken. `owed` are answers whose promise is not stored yet, in MQTT's order.
+    `progress` grows with every byte taken and every acknowledgement; `slow`: there was none for too
+    long. `stalled` are the publishers that wait for this client.
+    """
+
+    __slots__ = (
+        "core",
+        "link",
+        "decoder",
+        "session",
+        "version5",
+        "hold",
+        "closed",
+        "out",
+        "blocked",
+        "queued",
+        "owed",
+        "owed_pubacks",
+        "slow",
+        "progress",
+        "stalled",
+        "outgoing_aliases",
+        "maximum_packet_size",
+    )
+
+    def __init__(self, core: "Core", link: Link) -> None:
+        self.core = core
+        self.link = link
+        self.decoder = Decoder(
+            min(core.limits.connect_packet_size, core.limits.maximum_packet_size), core.topics
+        )
+        self.session: Session | None = None
+        self.version5 = False
+        self.hold = 0
+        self.closed = False
+        self.out: list[bytes] = []
+        self.blocked = False
+        self.queued = 0
+        self.owed: deque[tuple[Batch, bytes, bytes | None, Settled | None]] | None = None
+        self.owed_pubacks = 0
+        self.slow = False
+        self.progress = 0
+        self.stalled: list[Any] | None = None
+        self.outgoing_aliases: OutgoingAliases | None = None
+        self.maximum_packet_size = LARGEST
+
+    def close(self, reason_code: int, why: str, *, say: bool = True) -> None:
+        """End the connection; see connection.py."""
+        raise NotImplementedError
+
+    # -- packets
+
+    def write(self, data: bytes) -> None:
+        """Add bytes to what goes out at the end of this turn."""
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out.append(data)
+        if self.blocked:
+            self._account(len(data))
+            if self.queued > self.core.limits.outbox_hard:
+                self.hold |= OUTBOX
+
+    def reply(
+        self,
+        data: bytes,
+        batch: Batch,
+        failed: bytes | None = None,
+        settled: "Settled | None" = None,
+    ) -> None:
+        """Answer in MQTT's order, once what the answer promises is stored.
+
+        `failed` goes out instead when it could not be stored; without it, or in MQTT 3, the
+        connection is closed. `settled` is told which of both has happened.
+        """
+        owed = self.owed
+        if not owed and batch.state is BatchState.DONE:
+            self.write(data)
+            if settled is not None:
+                settled(True)
+            return
+        if owed is None:
+            owed = self.owed = deque()
+        owed.append((batch, data, failed, settled))
+        if data[0] == PUBACK_BYTE:
+            self.owed_pubacks += 1
+        if batch.state is BatchState.OPEN:
+            batch.waiters[self] = None
+        elif len(owed) == 1:
+            self.released(batch)
+
+    def released(self, batch: Batch) -> None:
+        """A batch has been committed, or has failed: pay what is owed, in order."""
+        owed = self.owed
+        while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
+            done, data, failed, settled = owed.popleft()
+            if data[0] == PUBACK_BYTE:
+                self.owed_pubacks -= 1
+            if done.state is BatchState.DONE:
+                self.write(data)
+                if settled is not None:
+                    settled(True)
+                continue
+            if settled is not None:
+                settled(False)
+            if failed is not None and self.version5:
+                self.write(failed)
+            else:
+                self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+
+    def send(self, packet: Packet) -> bool:
+        """Write a packet within the client's maximum packet size; False if it can't be."""
+        version = self.decoder.version or MQTT_5
+        data = encode_within(packet, version, self.maximum_packet_size)
+        if data is None:
+            return False
+        self.write(data)
+        return True
+
+    # -- messages
+
+    def _account(self, size: int) -> None:
+        self.queued += size
+        self.core.memory += size
+
+    def room(self, size: int) -> bool:
+        """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5]."""
+        limits = self.core.limits
+        if self.queued + size > limits.outbox_hard or self.closed:
+            return False
+        self._account(size)
+        if self.queued > limits.outbox_soft and not self.slow:
+            self.core.pressure.congested[self] = None
+        return True
+
+    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
+        """Write a message at QoS 0."""
+        frame = self._frame(message, 0, retain, identifiers, False)
+        if frame is None:
+            return True  # too large for this client: as if delivered [MQTT-3.1.2-25]
+        head = frame[0]
+        if self.blocked and not self.room(len(head)):
+            return False
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out.append(head)
+        return True
+
+    def transmit(self, delivery: Delivery) -> bool:
+        """Write a message at QoS 1 or 2 and open its flight."""
+        session = self.session
+        assert session is not None
+        frame = self._frame(
+            delivery.message, delivery.qos, delivery.retain, delivery.identifiers, delivery.sent
+        )
+        if frame is None:
+            return False
+        head, tail = frame
+        packet_id = session.open_flight(delivery)
+        if not delivery.sent:
+            delivery.sent = True
+            if session.stored and delivery.qos == 1:
+                self.core.recorder.sent(session, delivery)
+        out = self.out
+        if not out:
+            self.core.dirty.append(self)
+        out += (head, PACKET_IDS[packet_id], tail)
+        return True
+
+    def _frame(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], dup: bool
+    ) -> tuple[bytes, bytes] | None:
+        session = self.session
+        assert session is not None
+        aliases = self.outgoing_aliases
+        if aliases is not None:
+            alias, first = aliases.use(message.topic)
+            if alias:
+                remaining = -1
+                if message.expires_at >= 0:
+                    remaining = max(0, int(message.expires_at - self.core.now + 0.999))
+                frame = publish_parts(
+                    message.topic if first else "",
+                    message.payload,
+                    qos,
+                    retain,
+                    message.properties,
+                    MQTT_5,
+                    identifiers,
+                    alias,
+                    dup,
+                    remaining,
+                )
+                if self._fits(frame, qos):
+                    return frame
+                if first:
+                    aliases.forget(message.topic)
+                return None
+        frame = message.parts(self.version5, qos, retain, identifiers, self.core.now)
+        if not self._fits(frame, qos):
+            return None
+        if dup:  # [MQTT-3.3.1-1]
+            head = frame[0]
+            frame = (bytes((head[0] | 8,)) + head[1:], frame[1])
+        return frame
+
+    def _fits(self, frame: tuple[bytes, bytes], qos: int) -> bool:
+        size = len(frame[0]) + len(frame[1]) + (2 if qos else 0)
+        return size <= self.maximum_packet_size
+
+    def release(self, packet_id: int) -> None:
+        """Write PUBREL."""
+        self.write(acknowledgement(PUBREL, packet_id, 0, self.decoder.version))
