@@ -43,7 +43,6 @@ class Broker:
         self._core = core
         self._hooks = hooks
         self._network = network
-        self._subscribers: set[Subscriber] = set()
         self._stop = trio.Event()
 
     @property
@@ -130,11 +129,9 @@ class Broker:
             durable=session is not None,
             retained=not no_retained,
         )
-        self._subscribers.add(subscriber)
         try:
             yield subscriber
         finally:
-            self._subscribers.discard(subscriber)
             leave(self._core, subscriber, durable=session is not None)
 
     async def request(
@@ -399,8 +396,8 @@ async def open_broker(
                 broker = Broker(core, hooks, network)
                 async with _running(core, network, broker):
                     yield broker
-                    for subscriber in broker._subscribers:
-                        subscriber.close()
+                    for subscriber in core.sessions.local.values():
+                        subscriber.close(BrokerStopped("the broker has stopped"))
         finally:
             journal.stop()
 
@@ -488,4 +485,3 @@ async def serve_broker(
     ) as broker:
         task_status.started(broker)
         await broker.wait_stopped()
-
