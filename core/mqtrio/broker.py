@@ -459,7 +459,7 @@ async def _end(core: Core, network: Network) -> None:
     deadline = trio.current_time() + grace
     network.stop_accepting()
     core.stop_reading()
-    with trio.move_on_at(deadline):
+    with trio.move_on_at(deadline - grace / 2):  # the rest is for sending what they decide
         await core.hooks_done()
     await network.stop(core.goodbye, max(0.0, deadline - trio.current_time()))
     with trio.move_on_at(deadline):
