@@ -10,12 +10,14 @@ import pytest
 from mqtrio.settings import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 def _limit_rows() -> dict[str, list[str]]:
     """Setting -> the cells of its row in docs/limits.md."""
     rows = {}
-    for line in (ROOT / "docs" / "limits.md").read_text(encoding="utf-8").splitlines():
+    for line in PAGE.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         found = re.fullmatch(r"`limits\.(\w+)`", cells[0])
         if found:
@@ -33,14 +35,16 @@ def test_a_limit_says_its_default_and_names_its_test(limit: "attrs.Attribute[obj
     assert _value(default.strip("`")) == limit.default
     assert meaning
     assert reached
-    found = re.fullmatch(r"`(tests/[\w/]+\.py)::(\w+)`", test)
-    assert found, f"{limit.name} names no test"
-    file, function = found.groups()
+    assert TEST.fullmatch(test), f"{limit.name} names no test"
+
+
+@pytest.mark.parametrize(("file", "function"), sorted(set(TEST.findall(PAGE))))
+def test_the_named_tests_are_there(file: str, function: str) -> None:
     assert function in {
         node.name
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }, f"{file} has no {function}"
+    }
 
 
 def _value(text: str) -> object:
