@@ -93,6 +93,12 @@ class Limits:
         minimum=0.001,
         unit="seconds",
     )
+    stall_floor: int = setting(
+        16 * KIB,
+        "bytes a second that a subscriber must take or acknowledge, or it stalls nobody",
+        minimum=0,
+        unit="bytes",
+    )
     stall_messages: int = setting(
         5000, "waiting messages at which publishers are slowed", minimum=1
     )

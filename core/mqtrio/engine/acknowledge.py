@@ -24,7 +24,6 @@ def on_puback(connection: "Connection", packet: PubAck) -> None:
     """A QoS 1 message is settled, with success or not [MQTT-4.3.2-3], [MQTT-4.4.0-2]."""
     session = connection.session
     assert session is not None
-    connection.progress += 1
     delivery = session.inflight.get(packet.packet_id)
     if delivery is None or delivery.qos != 1:
         return
@@ -35,7 +34,6 @@ def on_pubrec(connection: "Connection", packet: PubRec) -> None:
     """A QoS 2 message has arrived: PUBREL, or if it was refused the end [MQTT-4.3.3-4]."""
     session = connection.session
     assert session is not None
-    connection.progress += 1
     packet_id = packet.packet_id
     delivery = session.inflight.get(packet_id)
     if delivery is None or delivery.qos != 2:
@@ -50,6 +48,7 @@ def on_pubrec(connection: "Connection", packet: PubRec) -> None:
     batch = COMMITTED
     if not delivery.released:
         delivery.released = True
+        connection.settled += delivery.message.size
         if session.stored:
             batch = connection.core.recorder.released(session, delivery)
     connection.reply(_PUBREL + PACKET_IDS[packet_id], batch)
@@ -59,7 +58,6 @@ def on_pubcomp(connection: "Connection", packet: PubComp) -> None:
     """A QoS 2 exchange that we began is over [MQTT-4.3.3-5]."""
     session = connection.session
     assert session is not None
-    connection.progress += 1
     delivery = session.inflight.get(packet.packet_id)
     if delivery is None or not delivery.released:
         return
@@ -87,6 +85,7 @@ def _finish(
 ) -> None:
     core = connection.core
     del session.inflight[delivery.packet_id]
+    connection.settled += delivery.message.size
     if session.stored:
         core.recorder.settled(session, delivery)
     core.deliveries.let_go(delivery.message)

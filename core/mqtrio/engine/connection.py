@@ -238,10 +238,8 @@ class Connection(Output):
     def drained(self) -> None:
         """The link has sent everything: what waited for it may go on."""
         session = self.session
-        if session is not None and not self.closed:
-            self.core.deliveries.pump(session)
-        if self.stalled is not None or self.slow:
-            self.core.pressure.relieved(self)
+        if session is not None and session.outlet is self:
+            self.core.deliveries.pump(session)  # which lets publishers go on when enough is gone
         if self.hold & OUTBOX:
             self.wake(OUTBOX)
 

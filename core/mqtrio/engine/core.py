@@ -126,8 +126,8 @@ class Core:
         if self._flushing:
             return
         self._flushing = True
-        # Who was congested by what nobody publishes (a replay, a will) stalls nobody.
-        self.pressure.congested.clear()
+        if self.pressure.congested:
+            self.pressure.watch()
         try:
             while self.dirty:
                 dirty, self.dirty = self.dirty, []

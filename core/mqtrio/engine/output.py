@@ -36,8 +36,8 @@ class Output:
 
     `out` are the frames for the link; while it is `blocked`, `queued` counts the bytes that the
     client has not taken. `owed` are answers whose promise is not stored yet, in MQTT's order.
-    `progress` grows with every byte taken and every acknowledgement; `slow`: there was none for too
-    long. `stalled` are the publishers that wait for this client.
+    `progress` counts the bytes taken, `settled` those of acknowledged messages; `slow`: there was
+    too little of both for too long. `stalled` are the publishers that wait for this client.
     """
 
     __slots__ = (
@@ -55,6 +55,7 @@ class Output:
         "owed_pubacks",
         "slow",
         "progress",
+        "settled",
         "stalled",
         "outgoing_aliases",
         "maximum_packet_size",
@@ -77,6 +78,7 @@ class Output:
         self.owed_pubacks = 0
         self.slow = False
         self.progress = 0
+        self.settled = 0
         self.stalled: list[Any] | None = None
         self.outgoing_aliases: OutgoingAliases | None = None
         self.maximum_packet_size = LARGEST
@@ -161,13 +163,18 @@ class Output:
         self.core.memory += size
 
     def room(self, size: int) -> bool:
-        """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5]."""
+        """Whether a QoS 0 frame may be added to an outbox that is already waiting [DESIGN 5].
+
+        One that is not slow gets it in any case: its publisher waits afterwards.
+        """
+        pressure = self.core.pressure
         limits = self.core.limits
-        if self.queued + size > limits.outbox_hard or self.closed:
+        waits = pressure.enabled and not self.slow
+        if self.closed or (self.queued + size > limits.outbox_hard and not waits):
             return False
         self._account(size)
-        if self.queued > limits.outbox_soft and not self.slow:
-            self.core.pressure.congested[self] = None
+        if self.queued > limits.outbox_soft and waits:
+            pressure.congested[self] = None
         return True
 
     def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:

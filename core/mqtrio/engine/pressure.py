@@ -96,11 +96,19 @@ class Pressure:
             before = outlet.progress + outlet.settled
             await trio.sleep(limits.stall_time)
             made = outlet.progress + outlet.settled - before
-            if outlet.stalled is not None and not (self.by_progress and made >= enough):
-                outlet.slow = True
-                self.release(outlet)
+            if self.by_progress and made >= enough:
+                continue
+            if self._give_up(outlet):
                 self.core.flush()
         self._watched.discard(outlet)
+
+    def _give_up(self, outlet: Behind) -> bool:
+        """`outlet` is slow, if it did not catch up meanwhile."""
+        if outlet.stalled is None:
+            return False
+        outlet.slow = True
+        self.release(outlet)
+        return True
 
     def relieved(self, outlet: Behind) -> None:
         """`outlet` has caught up."""

@@ -400,6 +400,6 @@ def publish_detached(
                 outcome.reason_code,
                 outcome.why or "",
             )
-        core.pressure.congested.clear()
+        core.pressure.watch()
 
     detach(core, steps())

@@ -7,7 +7,7 @@ import trio
 from attrs import define, field
 
 from mqtrio.engine.link import Link
-from mqtrio.state.message import Message
+from mqtrio.state.message import OVERHEAD, Message
 from mqtrio.state.session import LOCAL, Delivery, Session
 from mqtrio.wire.packets import MQTT_5, UserProperties
 
@@ -89,6 +89,7 @@ class Subscriber:
         "blocked",
         "slow",
         "progress",
+        "settled",
         "stalled",
         "link",
     )
@@ -107,6 +108,7 @@ class Subscriber:
         self.blocked = False
         self.slow = False
         self.progress = 0
+        self.settled = 0
         self.stalled: list[Any] | None = None
         self.link: Link | None = None
         session.profile = LOCAL
@@ -132,7 +134,7 @@ class Subscriber:
             self._arrived = trio.Event()
             await self._arrived.wait()
         message = self._buffer.popleft()
-        self.progress += 1
+        self.progress += len(message.payload) + OVERHEAD
         if message._delivery is not None and self.session.ends_with_connection:
             # Nobody could get it again, so taking it is acknowledging it.
             delivery, message._delivery = message._delivery, None
@@ -148,9 +150,9 @@ class Subscriber:
 
     def acknowledge(self, delivery: Delivery) -> None:
         """A message of a durable session is dealt with."""
-        self.progress += 1
         session = self.session
         if session.inflight.get(delivery.packet_id) is delivery:
+            self.settled += delivery.message.size
             del session.inflight[delivery.packet_id]
             self._core.deliveries.settle(session, delivery)
             self._core.turn(self._core.deliveries.pump, session)

@@ -24,6 +24,7 @@ class Outlet(Protocol):
     blocked: bool
     slow: bool
     progress: int
+    settled: int
     stalled: list[Any] | None
 
     def room(self, size: int) -> bool:
