@@ -15,9 +15,7 @@ from mqtrio.wire.packets import MQTT_5, PubAck, Publish
 MIB = 1024 * 1024
 
 
-async def narrow(
-    harness: Harness, client_id: str, *, version: int = MQTT_5, **fields: Any
-) -> Peer:
+async def narrow(harness: Harness, client_id: str, *, version: int = MQTT_5, **fields: Any) -> Peer:
     """A client whose stream holds nothing: what it does not receive stays in the broker."""
     ours, theirs = lockstep_stream_pair()
     peer = harness.adopt(ours, theirs, client_id, version=version)

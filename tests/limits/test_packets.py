@@ -236,9 +236,7 @@ async def test_topic_aliases_towards_a_client() -> None:
 async def test_filters_of_one_packet() -> None:
     async with open_harness() as harness:
         peer = await harness.connect("peer")
-        requests = tuple(
-            SubscriptionRequest(f"f/{number}") for number in range(MOST_TOPIC_FILTERS)
-        )
+        requests = tuple(SubscriptionRequest(f"f/{number}") for number in range(MOST_TOPIC_FILTERS))
         await peer.send(Subscribe(1, requests))
         granted = await peer.expect(SubAck, packet_id=1)
         assert len(granted.reason_codes) == MOST_TOPIC_FILTERS
