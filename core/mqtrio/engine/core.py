@@ -261,7 +261,7 @@ class Core:
         if self.background is not None and "run" in names:
             self.background.refresh()
         if "compile_delivery" in names:
-            for session in self.sessions.by_id.values():
+            for session in {*self.sessions.by_id.values(), *self.sessions.local}:
                 self.subscriptions.compile_again(session, "reload")
 
     # -- stopping

@@ -9,7 +9,7 @@ from mqtrio.engine.short_way import PACKET_IDS
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import OutgoingAliases
 from mqtrio.state.message import Message
-from mqtrio.state.session import Delivery, Session
+from mqtrio.state.session import Delivery, NotTaken, Session
 from mqtrio.store.batch import Batch, BatchState
 from mqtrio.wire.decoder import Decoder
 from mqtrio.wire.encoder import acknowledgement, encode_within, publish_parts
@@ -177,19 +177,21 @@ class Output:
             pressure.congested[self] = None
         return True
 
-    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
+    def pass_on(
+        self, message: Message, retain: bool, identifiers: tuple[int, ...]
+    ) -> NotTaken | None:
         """Write a message at QoS 0."""
         frame = self._frame(message, 0, retain, identifiers, False)
         if frame is None:
-            return True  # too large for this client: as if delivered [MQTT-3.1.2-25]
+            return "packet_too_large"  # [MQTT-3.1.2-25]
         head = frame[0]
         if self.blocked and not self.room(len(head)):
-            return False
+            return "outbox_full"
         out = self.out
         if not out:
             self.core.dirty.append(self)
         out.append(head)
-        return True
+        return None
 
     def transmit(self, delivery: Delivery) -> bool:
         """Write a message at QoS 1 or 2 and open its flight."""

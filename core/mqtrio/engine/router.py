@@ -151,7 +151,7 @@ class Router:
                 if outlet is None:
                     continue
                 if outlet.blocked:
-                    self.squeeze(session, [frame])
+                    self.pass_on(session, message, retain, group.identifiers)
                     continue
                 out = outlet.out
                 if not out:
@@ -268,8 +268,10 @@ class Router:
             return
         if outlet.blocked and self.core.memory > self.core.limits.memory:
             self.core.deliveries.drop(session, message, "memory")
-        elif not outlet.pass_on(message, retain, identifiers):
-            self.core.deliveries.drop(session, message, "outbox_full")
+            return
+        refused = outlet.pass_on(message, retain, identifiers)
+        if refused is not None:
+            self.core.deliveries.drop(session, message, refused)
         elif self.core.hooks.delivered:
             self.core.observers.delivered(session, message, 0, retain)
 

@@ -87,8 +87,14 @@ def _forward(
     version5 = publisher.version5
     count = len(frames)
     messages: list[Message] | None = None
+    watched = bool(core.hooks.delivered or core.hooks.dropped)
     for group in route.groups:
-        if not group.shared_frame or group.identifiers or (group.profile == WIRE_5) != version5:
+        if (
+            watched
+            or not group.shared_frame
+            or group.identifiers
+            or (group.profile == WIRE_5) != version5
+        ):
             if messages is None:
                 messages = [_message(packet, publisher) for packet in packets]
             for message in messages:

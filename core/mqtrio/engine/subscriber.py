@@ -8,7 +8,7 @@ from attrs import define, field
 
 from mqtrio.engine.link import Link
 from mqtrio.state.message import OVERHEAD, Message
-from mqtrio.state.session import LOCAL, Delivery, Session
+from mqtrio.state.session import LOCAL, Delivery, NotTaken, Session
 from mqtrio.wire.packets import MQTT_5, UserProperties
 
 if TYPE_CHECKING:
@@ -179,13 +179,15 @@ class Subscriber:
             self.blocked = True
         self._arrived.set()
 
-    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
+    def pass_on(
+        self, message: Message, retain: bool, identifiers: tuple[int, ...]
+    ) -> NotTaken | None:
         """Take a message at QoS 0, if there is room."""
         if len(self._buffer) >= self._size:
             self.dropped += 1
-            return False
+            return "outbox_full"
         self._put(received(message, retain, identifiers, self._core.now))
-        return True
+        return None
 
     def transmit(self, delivery: Delivery) -> bool:
         """Take a message at QoS 1 or 2, to be acknowledged."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from mqtrio.state.message import Message
 from mqtrio.wire.packets import NEVER_EXPIRES
@@ -15,6 +15,10 @@ WIRE_3: Final = 0  # MQTT 3.1 and 3.1.1: one frame serves all
 WIRE_5: Final = 1  # MQTT 5: one frame serves all
 WIRE_5_OWN: Final = 2  # MQTT 5 with topic aliases or a maximum packet size: a frame each
 LOCAL: Final = 3  # a subscriber in this process: no frame at all
+
+
+#: Why a message at QoS 0 does not reach a session that is connected.
+NotTaken = Literal["outbox_full", "packet_too_large"]
 
 
 class Outlet(Protocol):
@@ -31,8 +35,10 @@ class Outlet(Protocol):
         """Whether a QoS 0 frame of `size` bytes may still be added while blocked."""
         ...
 
-    def pass_on(self, message: Message, retain: bool, identifiers: tuple[int, ...]) -> bool:
-        """Hand over a message at QoS 0; False if it had to be dropped."""
+    def pass_on(
+        self, message: Message, retain: bool, identifiers: tuple[int, ...]
+    ) -> NotTaken | None:
+        """Hand over a message at QoS 0; returns why it had to be dropped, None if it hadn't."""
         ...
 
     def transmit(self, delivery: "Delivery") -> bool:
