@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 #: every single buffer, which makes each receive cost 16 us rather than 2.
 CHUNK: Final = 64 * 1024
 
-# Times that a socket is read in one visit, as long as it fills the chunk.
-_CHUNKS: Final = range(4)
-
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -111,36 +108,40 @@ class SocketLink(BaseLink):
 
     def readable(self) -> None:
         """Bytes have arrived, or the end."""
-        if not self.watched & READ:
-            return  # paused, or gone, since the system said so
         conn = self.conn
-        if conn.hold and self.state == OPEN:
-            # It is only taken out of the set when something really arrives meanwhile. One that
-            # goes on in the next turn stays: the poller does not wait before.
-            if not self.queued:
-                self.watch(self.watched & ~READ)
+        if (conn.hold or self.state) and not self._may_read():
             return
-        for _ in _CHUNKS:
-            try:
-                data = self.sock.recv(CHUNK)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self._end()
-                return
-            size = len(data)
+        try:
+            data = self.sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or self.state or self.layer is not None:
+            self._take_in(data)
+            return
+        size = len(data)
+        if size >> BYTES_PER_WORK:
             self.core.work += size >> BYTES_PER_WORK
-            if self.state != OPEN:
-                return  # discarded, so that closing doesn't reset
-            if self.layer is None:
-                conn.receive(data)
-            elif self.feed(data):
-                self._end()
-                return
-            if size < CHUNK or conn.hold:
-                return
+        conn.receive(data)
+
+    def _may_read(self) -> bool:
+        if self.state != OPEN:
+            return bool(self.watched & READ)  # to discard it, so that closing doesn't reset
+        # Paused. It is only taken out of the set when something really arrives meanwhile; one that
+        # goes on in the next turn stays, because the poller does not wait before.
+        if not self.queued:
+            self.watch(self.watched & ~READ)
+        return False
+
+    def _take_in(self, data: bytes) -> None:
+        """Anything else than plain input of an open link."""
+        if not data:
+            self._end()
+            return
+        self.core.work += len(data) >> BYTES_PER_WORK
+        if self.state == OPEN and self.feed(data):
+            self._end()
 
     def signalled(self, events: int) -> None:
         """Anything else than plain readability."""
