@@ -23,13 +23,14 @@ from mqtrio.hooks.provide import open_store
 from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress, parse_listener
 from mqtrio.net.network import Network, open_network
-from mqtrio.reasons import ReasonCode
+from mqtrio.reasons import ALLOWED, ReasonCode
 from mqtrio.settings import Listener, Settings
 from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
 from mqtrio.wire.packets import PublishProperties
+from mqtrio.wire.properties import DISCONNECT
 
 log = logging.getLogger("mqtrio")
 
@@ -113,10 +114,7 @@ class Broker:
         Raises RefusedError for a filter that can't be or is not allowed.
         """
         for topic_filter in topic_filters:
-            try:
-                check_topic_filter(topic_filter, self._core.limits.topic_levels)
-            except InvalidTopic as error:
-                raise RefusedError(error.reason_code, f"{topic_filter!r}: {error}") from None
+            self._check_filter(topic_filter)
         self._check_running()
         name = session if session is not None else f"{uuid4().hex}"
         granted = 1 if session is not None and not qos else qos
@@ -168,8 +166,12 @@ class Broker:
         raise BrokerStopped("the broker has stopped")
 
     def retained(self, topic_filter: str = "#") -> list[ReceivedMessage]:
-        """The retained messages whose topics match, as they are now."""
+        """The retained messages whose topics match, as they are now.
+
+        Raises RefusedError for a filter that can't be.
+        """
         core = self._core
+        self._check_filter(topic_filter)
         core.tick()
         return [
             received(message, True, (), core.now)
@@ -236,8 +238,11 @@ class Broker:
     ) -> bool:
         """End a client's connection, with its will; False if it isn't connected.
 
-        `server_reference` goes with USE_ANOTHER_SERVER and SERVER_MOVED.
+        `server_reference` goes with USE_ANOTHER_SERVER and SERVER_MOVED. Raises ValueError for a
+        reason code that a server can't send in a DISCONNECT (3.14.2.1).
         """
+        if reason_code < ReasonCode.UNSPECIFIED_ERROR or reason_code not in ALLOWED[DISCONNECT]:
+            raise ValueError(f"0x{reason_code:02X} is no reason code for ending a connection")
         connection = self._core.sessions.holders.get(client_id)
         if connection is None:
             return False
@@ -302,6 +307,12 @@ class Broker:
     async def wait_stopped(self) -> None:
         """Wait until somebody has called `stop`."""
         await self._stop.wait()
+
+    def _check_filter(self, topic_filter: str) -> None:
+        try:
+            check_topic_filter(topic_filter, self._core.limits.topic_levels)
+        except InvalidTopic as error:
+            raise RefusedError(error.reason_code, f"{topic_filter!r}: {error}") from None
 
     def _check_running(self) -> None:
         if self._core.stopping:
