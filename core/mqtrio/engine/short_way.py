@@ -4,14 +4,15 @@ Most messages of a busy broker are so, and each function call counts there. What
 what publish.py says; whatever is out of the ordinary goes there.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine import publish
 from mqtrio.engine.route import Group, Route
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.session import WIRE_5, Delivery
 from mqtrio.store.batch import COMMITTED, Batch
-from mqtrio.wire.packets import Packet, Publish
+from mqtrio.wire.encoder import publish_parts
+from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, Packet, Publish
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -77,7 +78,7 @@ def take(connection: "Connection", packets: list[Packet], at: int) -> int:
 def _forward(
     router: "Router",
     route: Route,
-    packets: list[Packet],
+    packets: list[Any],
     frames: list[bytes],
     publisher: "Connection",
 ) -> None:
@@ -119,8 +120,7 @@ def _forward(
             router.deliver_specially(route, message)
 
 
-def _message(packet: Packet, publisher: "Connection") -> Message:
-    assert isinstance(packet, Publish)
+def _message(packet: Publish, publisher: "Connection") -> Message:
     return Message(
         packet.topic,
         packet.payload,
@@ -187,7 +187,14 @@ def _send(router: "Router", group: Group, message: Message) -> Batch | None:
     qos = min(message.qos, group.qos)
     identifiers = group.identifiers
     sessions = group.sessions
-    head, tail = message.parts(group.profile == WIRE_5, qos, False, identifiers, core.now)
+    version5 = group.profile == WIRE_5
+    if len(sessions) == 1:  # nobody to share a frame with
+        version = MQTT_5 if version5 else MQTT_3_1_1
+        head, tail = publish_parts(
+            message.topic, message.payload, qos, False, None, version, identifiers
+        )
+    else:
+        head, tail = message.parts(version5, qos, False, identifiers, core.now)
     core.statistics.messages_sent += len(sessions)
     dirty = core.dirty
     batch = None
