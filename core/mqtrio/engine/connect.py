@@ -286,7 +286,8 @@ def _grant(connection: Connection, answer: Allow) -> None:
     connection.maximum_qos = maximum if answer.max_qos is None else min(maximum, answer.max_qos)
     connection.credentials_expire_at = -1.0
     if answer.expires_at is not None:
-        connection.credentials_expire_at = core.clock.to_monotonic(answer.expires_at)
+        # Below 0 means never, and 0 is as far in the past as any other moment.
+        connection.credentials_expire_at = max(0.0, core.clock.to_monotonic(answer.expires_at))
         connection.watch(connection.credentials_expire_at)
 
 
@@ -326,6 +327,8 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
     connection.username = client.username
     core.hooks.log_default_rules()
     _grant(connection, answer)
+    if 0 <= connection.credentials_expire_at <= core.now:
+        raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
     if packet.will is not None and packet.will.qos > connection.maximum_qos:
         raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not allowed")
     _open(connection, packet, answer, assigned)

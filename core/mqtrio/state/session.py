@@ -165,7 +165,8 @@ class Session:
     def disconnected(self, now: float) -> None:
         """The connection is gone: the session expiry interval begins to run."""
         never = self.expiry_interval == NEVER_EXPIRES
-        self.expires_at = -1.0 if never else now + self.expiry_interval
+        # A moment before the clock began is past all the same; below 0 would mean never.
+        self.expires_at = -1.0 if never else max(0.0, now + self.expiry_interval)
 
     def expired(self, now: float) -> bool:
         """Whether the session expiry interval is over [MQTT-4.1.0-2]."""
