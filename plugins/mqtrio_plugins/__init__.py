@@ -1,0 +1,1 @@
+"""Plugins in the box. They import only mqtrio, as anybody's do: examples to copy."""
