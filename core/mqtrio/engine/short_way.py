@@ -54,22 +54,26 @@ def take(connection: "Connection", packets: list[Packet], at: int) -> int:
         publish.on_publish(connection, packet)
         return at + 1
     start = at
-    frames = [frame]
-    work = PACKET_WORK + route.weight
-    end = min(len(packets), at + max(1, (core.budget - core.work) // work))
     at += 1
-    while at < end:
-        packet = packets[at]
-        if packet.__class__ is not Publish:
-            break
-        frame = packet.frame
-        if frame is None or packet.topic != topic or packet.properties is not None:
-            break
-        frames.append(frame)
-        at += 1
-    core.work += len(frames) * work - PACKET_WORK
-    core.statistics.messages_received += len(frames)
-    _forward(router, route, packets[start:at], frames, connection)
+    frames = [frame]
+    if at < len(packets):
+        work = PACKET_WORK + route.weight
+        end = min(len(packets), at + (core.budget - core.work) // work)
+        while at < end:
+            packet = packets[at]
+            if packet.__class__ is not Publish:
+                break
+            frame = packet.frame
+            if frame is None or packet.topic != topic or packet.properties is not None:
+                break
+            frames.append(frame)
+            at += 1
+        core.work += (at - start - 1) * work
+        core.statistics.messages_received += at - start
+    else:
+        core.statistics.messages_received += 1
+    core.work += route.weight
+    _forward(router, route, packets[start:at] if at - start > 1 else [packet], frames, connection)
     if core.pressure.congested:
         core.pressure.stall(connection)
     return at

@@ -56,6 +56,7 @@ class Decoder:
         "version",
         "from_client",
         "refused_level",
+        "idle",
         "_refusals",
         "_maximum_packet_size",
         "_short",
@@ -84,6 +85,8 @@ class Decoder:
         #: The protocol level of a CONNECT that was refused for whatever reason (without the bit
         #: that bridges set): it tells the form of the CONNACK. 0 if no level was seen.
         self.refused_level = 0
+        #: True while nothing is held: `take` has nothing to give or to raise before more bytes come.
+        self.idle = True
         self._refusals = refusals(version, from_client)
         self._maximum_packet_size = maximum_packet_size
         # Remaining lengths up to this are one byte long and within the limit.
@@ -121,17 +124,13 @@ class Decoder:
         return len(self._data) - self._position + len(self._later)
 
     @property
-    def idle(self) -> bool:
-        """True if nothing is held: `take` has nothing to give before more bytes come."""
-        return not self._data and not self._reason_code
-
-    @property
     def pending(self) -> bool:
         """True if `take` may have something to give or to raise without more bytes."""
         return self._reason_code != 0 or self.buffered >= (self._needed or 2)
 
     def feed(self, data: bytes) -> None:
         """Add bytes that the peer sent. After an error they are dropped."""
+        self.idle = False
         if self._reason_code:
             return
         if not self._data:
@@ -304,6 +303,7 @@ class Decoder:
                 self._later = bytearray()
             else:
                 self._data = b""
+                self.idle = True
         elif needed:
             # Decoded bytes must not be kept alive by the few that are left.
             self._data = data[position:]
