@@ -18,7 +18,7 @@ from mqtrio.hooks.events import (
     ClientConnectedEvent,
     SessionOpenedEvent,
 )
-from mqtrio.reasons import ReasonCode
+from mqtrio.reasons import ALLOWED, ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.session import WIRE_3, WIRE_5, WIRE_5_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
@@ -32,6 +32,8 @@ NO_LIMITS: Final = ClientLimits()
 NO_PROPERTIES: Final = ConnectionProperties()
 
 RECEIVE_MAXIMUM: Final = 65535
+
+DISCONNECT: Final = 14
 
 
 class Exchange:
@@ -262,8 +264,12 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
         _challenge(connection, answer)
         return
     if not isinstance(answer, Allow):  # [MQTT-4.12.1-2]
-        code = answer.reason_code if isinstance(answer, Deny) else ReasonCode.NOT_AUTHORIZED
-        connection.close(code, "re-authentication failed")
+        denied = answer if isinstance(answer, Deny) else Deny()
+        # It was an answer to CONNECT; not all of those can stand in a DISCONNECT (3.14.2.1).
+        fits = denied.reason_code in ALLOWED[DISCONNECT]
+        code = denied.reason_code if fits else ReasonCode.NOT_AUTHORIZED
+        why = denied.reason_string or "re-authentication failed"
+        connection.disconnect(code, why, denied.server_reference)
         return
     if answer.username is not None and answer.username != connection.username:
         connection.close(ReasonCode.NOT_AUTHORIZED, "re-authentication as somebody else")
