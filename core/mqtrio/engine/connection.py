@@ -74,7 +74,6 @@ class Connection(Output):
         "authentication",
         "announced",
         "asked",
-        "receive_maximum",
         "said_goodbye",
         "maximum_qos",
         "remembered",
@@ -112,7 +111,6 @@ class Connection(Output):
         self.authentication: Exchange | None = None
         self.announced = False
         self.asked = True
-        self.receive_maximum = 0
         self.said_goodbye = False
         self.maximum_qos: int = core.settings.session.maximum_qos
         self.remembered: set[str] | None = None

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 #: The bit of `hold` that says: the client does not take its own answers.
 OUTBOX: Final = 16
 
+#: The bit of `hold` that says: too many answers wait for the store.
+OWED: Final = 128
+
+#: Answers that may wait for the store before reading pauses, beside those to announced PUBLISH.
+MOST_OWED: Final = 2048
+
 #: The largest packet that the standard knows, in bytes (2.1.4).
 LARGEST: Final = 268_435_460
 
@@ -59,6 +65,7 @@ class Output:
         "stalled",
         "outgoing_aliases",
         "maximum_packet_size",
+        "receive_maximum",
     )
 
     def __init__(self, core: "Core", link: Link) -> None:
@@ -82,9 +89,18 @@ class Output:
         self.stalled: list[Any] | None = None
         self.outgoing_aliases: OutgoingAliases | None = None
         self.maximum_packet_size = LARGEST
+        self.receive_maximum = 0
 
     def close(self, reason_code: int, why: str, *, say: bool = True) -> None:
         """End the connection; see connection.py."""
+        raise NotImplementedError
+
+    def await_room(self) -> None:
+        """Read no more until the store has caught up; see connection.py."""
+        raise NotImplementedError
+
+    def wake(self, bit: int) -> None:
+        """One reason to read nothing is gone; see connection.py."""
         raise NotImplementedError
 
     # -- packets
@@ -125,8 +141,12 @@ class Output:
             self.owed_pubacks += 1
         if batch.state is BatchState.OPEN:
             batch.waiters[self] = None
+            if self.core.recorder.full:
+                self.await_room()
         elif len(owed) == 1:
             self.released(batch)
+        if len(owed) > MOST_OWED + self.receive_maximum:
+            self.hold |= OWED
 
     def released(self, batch: Batch) -> None:
         """A batch has been committed, or has failed: pay what is owed, in order."""
@@ -146,6 +166,8 @@ class Output:
                 self.write(failed)
             else:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+        if self.hold & OWED and len(owed or ()) <= MOST_OWED // 2:
+            self.wake(OWED)
 
     def send(self, packet: Packet) -> bool:
         """Write a packet within the client's maximum packet size; False if it can't be."""

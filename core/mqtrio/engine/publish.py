@@ -164,7 +164,7 @@ def _acknowledge(connection: "Connection", packet: Publish, outcome: Outcome) ->
         connection.throttle(outcome.throttle)
     if core.pressure.congested:
         core.pressure.stall(connection)
-    if core.recorder.full:
+    if packet.retain and core.recorder.full:  # at QoS 0 no answer is held back
         connection.await_room()
 
 
