@@ -73,7 +73,7 @@ def take(connection: "Connection", packets: list[Packet], at: int) -> int:
     else:
         core.statistics.messages_received += 1
     core.work += route.weight
-    _forward(router, route, packets[start:at] if at - start > 1 else [packet], frames, connection)
+    _forward(router, route, packets[start:at], frames, connection)
     if core.pressure.congested:
         core.pressure.stall(connection)
     return at
