@@ -14,10 +14,10 @@ from mqtrio.engine.connect import LOCAL_PREFIX
 from mqtrio.engine.convert import is_text
 from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
-from mqtrio.engine.local import join, leave, publish
+from mqtrio.engine.local import join, leave, payload_bytes, properties_of, publish
 from mqtrio.engine.restore import Restorer
 from mqtrio.engine.subscriber import ReceivedMessage, Subscriber, received
-from mqtrio.errors import BrokerStopped, ConfigurationError, RefusedError
+from mqtrio.errors import BrokerStopped, ConfigurationError, RefusedError, sole_error
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.provide import open_store
 from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
@@ -29,7 +29,6 @@ from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
-from mqtrio.wire.packets import PublishProperties
 from mqtrio.wire.properties import DISCONNECT
 
 log = logging.getLogger("mqtrio")
@@ -81,7 +80,7 @@ class Broker:
             raise RefusedError(error.reason_code, str(error)) from None
         if qos not in (0, 1, 2):
             raise ValueError(f"qos must be 0, 1 or 2, not {qos!r}")
-        properties = _properties(
+        properties = properties_of(
             payload_format_indicator,
             message_expiry_interval,
             content_type,
@@ -89,7 +88,7 @@ class Broker:
             correlation_data,
             user_properties,
         )
-        data = _data(payload)
+        data = payload_bytes(payload)
         if payload_format_indicator and not is_text(data):
             raise RefusedError(ReasonCode.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
         self._check_running()
@@ -319,36 +318,6 @@ class Broker:
             raise BrokerStopped("the broker has stopped")
 
 
-def _data(payload: object) -> bytes:
-    if isinstance(payload, str):
-        return payload.encode()
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload)
-    raise TypeError(f"a payload is bytes or str, not {type(payload).__name__}")
-
-
-def _properties(
-    payload_format_indicator: int | None,
-    message_expiry_interval: int | None,
-    content_type: str | None,
-    response_topic: str | None,
-    correlation_data: bytes | None,
-    user_properties: Iterable[tuple[str, str]] | Mapping[str, str],
-) -> PublishProperties | None:
-    if message_expiry_interval is not None and not 0 <= message_expiry_interval < 1 << 32:
-        raise ValueError("message_expiry_interval must be 0 to 4,294,967,295 seconds")
-    pairs = user_properties.items() if isinstance(user_properties, Mapping) else user_properties
-    properties = PublishProperties(
-        payload_format_indicator,
-        message_expiry_interval,
-        content_type,
-        response_topic,
-        correlation_data,
-        tuple((str(name), str(value)) for name, value in pairs),
-    )
-    return None if properties == PublishProperties() else properties
-
-
 # -- opening
 
 
@@ -369,7 +338,8 @@ async def open_broker(
 
     Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
     its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
-    PluginError for a plugin that can't, OSError for an address that can't be had.
+    PluginError for a plugin that can't, OSError for an address that can't be had, StoreError for a
+    store that can't be read. An exception of the block comes out as it is.
     """
     if options:
         if settings is not None:
@@ -377,7 +347,33 @@ async def open_broker(
         from mqtrio.config import settings_from
 
         settings = settings_from(options)
-    settings = settings or Settings()
+    raised: BaseException | None = None
+    try:
+        async with _opened(listen, plugins, store, settings or Settings()) as broker:
+            try:
+                yield broker
+            except BaseException as error:
+                raised = error
+                raise
+    except BaseExceptionGroup as group:
+        only = sole_error(group, raised)
+        if only is None:
+            raise
+        context = only.__context__
+        try:
+            raise only
+        finally:
+            only.__context__ = context  # not the group that it has come out of
+
+
+@asynccontextmanager
+async def _opened(
+    listen: Iterable[str] | str | None,
+    plugins: Iterable[object],
+    store: Store | None,
+    settings: Settings,
+) -> AsyncIterator[Broker]:
+    """`open_broker`, but what is raised comes out wrapped by nurseries."""
     listeners = _listeners(listen, settings)
     clock = Clock()
     hooks = HookManager()
@@ -407,8 +403,6 @@ async def open_broker(
                 broker = Broker(core, hooks, network)
                 async with _running(core, network, broker):
                     yield broker
-                    for subscriber in core.sessions.local.values():
-                        subscriber.close(BrokerStopped("the broker has stopped"))
         finally:
             journal.stop()
 
@@ -460,6 +454,8 @@ async def _running(core: Core, network: Network, broker: Broker) -> AsyncIterato
             finally:
                 core.goodbye()
                 core.stopping = True
+                for subscriber in core.sessions.local.values():
+                    subscriber.close(BrokerStopped("the broker has stopped"))
                 nursery.cancel_scope.cancel()
                 tasks.cancel_scope.cancel()
 

@@ -1,5 +1,7 @@
 """The errors of mqtrio: theirs (a peer broke the protocol) and ours (what a caller can act on)."""
 
+from collections.abc import Iterator
+
 from mqtrio.reasons import ReasonCode
 
 
@@ -31,7 +33,7 @@ class MalformedPacket(ProtocolError):
 
 
 class RefusedError(MqtrioError):
-    """The broker refused what a caller in this process asked for, with the standard's reason code."""
+    """The broker refused what its own program asked for, with the standard's reason code."""
 
     def __init__(self, reason_code: int, message: str) -> None:
         super().__init__(f"{message} (0x{reason_code:02X})")
@@ -52,3 +54,25 @@ class StoreError(MqtrioError):
 
 class BrokerStopped(MqtrioError):
     """The broker is stopping or has stopped."""
+
+
+def sole_error(
+    group: BaseExceptionGroup[BaseException], inner: BaseException | None = None
+) -> BaseException | None:
+    """The one exception that nurseries have wrapped into `group`; None if there are several.
+
+    `inner` is what the caller's own code raised: if there is nothing else, it is the one, also
+    where it is a group by itself.
+    """
+    leaves = list(_leaves(group))
+    if inner is not None and [*map(id, leaves)] == [*map(id, _leaves(inner))]:
+        return inner
+    return leaves[0] if len(leaves) == 1 else None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error

@@ -1,6 +1,6 @@
 """Publishing and subscribing from the broker's own process: the same way as clients', no bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -90,6 +90,38 @@ def _stalled(core: "Core") -> Publisher | None:
     publisher = Publisher()
     core.pressure.stall(publisher)
     return publisher if publisher.stalls else None
+
+
+def payload_bytes(payload: object) -> bytes:
+    """The bytes of what a program gives as payload; raises TypeError."""
+    if isinstance(payload, str):
+        return payload.encode()
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    raise TypeError(f"a payload is bytes or str, not {type(payload).__name__}")
+
+
+def properties_of(
+    payload_format_indicator: int | None,
+    message_expiry_interval: int | None,
+    content_type: str | None,
+    response_topic: str | None,
+    correlation_data: bytes | None,
+    user_properties: Iterable[tuple[str, str]] | Mapping[str, str],
+) -> PublishProperties | None:
+    """The properties of a message that a program publishes, None for none; raises ValueError."""
+    if message_expiry_interval is not None and not 0 <= message_expiry_interval < 1 << 32:
+        raise ValueError("message_expiry_interval must be 0 to 4,294,967,295 seconds")
+    pairs = user_properties.items() if isinstance(user_properties, Mapping) else user_properties
+    properties = PublishProperties(
+        payload_format_indicator,
+        message_expiry_interval,
+        content_type,
+        response_topic,
+        correlation_data,
+        tuple((str(name), str(value)) for name, value in pairs),
+    )
+    return None if properties == PublishProperties() else properties
 
 
 async def join(
