@@ -125,6 +125,7 @@ async def test_end_session(harness: Harness, autojump_clock: MockClock) -> None:
     broker = harness.broker
     watcher = await harness.connect("watcher")
     await watcher.subscribe("will")
+    before = broker.statistics().memory
     ann = await harness.connect(
         "ann", session_expiry_interval=100, will=Will("will", b"gone", delay_interval=50)
     )
@@ -134,7 +135,7 @@ async def test_end_session(harness: Harness, autojump_clock: MockClock) -> None:
     await watcher.message(b"gone")  # its delay ends with the session
     assert [session.client_id for session in broker.sessions()] == ["watcher"]
     assert not broker.end_session("ann")
-    assert broker.statistics().memory == 0
+    assert broker.statistics().memory == before
     await harness.connect("ann", clean_start=False)
     assert harness.peers[-1].connack is not None
     assert not harness.peers[-1].connack.session_present
@@ -175,11 +176,10 @@ async def test_statistics(harness: Harness, autojump_clock: MockClock) -> None:
     assert now.packets_received == 6
     assert now.bytes_received > 100
     assert now.bytes_sent > 100
-    assert now.memory >= 100
     assert (now.crashes, now.stalls, now.dropped, now.refused) == (0, 0, {}, {})
     await broker.publish("a", retain=True)
     await ann.message(b"")
-    assert broker.statistics().memory == 0
+    assert broker.statistics().memory <= now.memory - 100
 
 
 async def test_statistics_are_a_copy(harness: Harness, autojump_clock: MockClock) -> None:

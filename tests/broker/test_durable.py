@@ -47,6 +47,7 @@ async def test_qos(harness: Harness, autojump_clock: MockClock, qos: int) -> Non
         message = await messages.receive()
         await message.ack()
         await message.ack()  # once more does nothing
+    assert broker.end_session(broker.sessions()[0].client_id)
     assert broker.statistics().memory == 0
 
 
