@@ -385,6 +385,7 @@ async def _opened(
         store,
         on_failed=lambda failure: _failed(restorer, failure),
         recover=lambda client_ids: restorer.recover(client_ids),  # noqa: PLW0108
+        tick=lambda: core.tick(),  # noqa: PLW0108
         flush=lambda: core.flush(),  # noqa: PLW0108
         crashed=lambda waiter, error: core.crashed(error),
         limit=settings.limits.uncommitted_bytes,

@@ -111,13 +111,26 @@ class Deliveries:
 
     def committed(self, session: Session, delivery: Delivery) -> None:
         """The store has a QoS 2 message: it goes out, if its turn has come already."""
+        core = self.core
         outlet = session.outlet
+        message = delivery.message
         if session.inflight.get(delivery.packet_id) is not delivery:
             self.pump(session)
-        elif outlet is not None and not delivery.sent and not outlet.transmit(delivery):
-            del session.inflight[delivery.packet_id]
-            self.settle(session, delivery)
-            self.drop(session, delivery.message, "packet_too_large")
+        elif outlet is None or delivery.sent:
+            return
+        elif message.expired(core.now):
+            self._give_up(session, delivery, "expired")
+        elif not outlet.transmit(delivery):
+            self._give_up(session, delivery, "packet_too_large")
+        elif core.hooks.delivered:
+            core.observers.delivered(session, message, delivery.qos, delivery.retain)
+
+    def _give_up(self, session: Session, delivery: Delivery, reason: DropReason) -> None:
+        """Drop what was never sent, though it has its place in the window already."""
+        del session.inflight[delivery.packet_id]
+        self.settle(session, delivery)
+        self.drop(session, delivery.message, reason)
+        self.pump(session)
 
     def _relieve(self, session: Session) -> None:
         outlet = session.outlet

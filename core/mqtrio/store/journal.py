@@ -52,8 +52,8 @@ class Journal:
     `on_failed(failure)` is called right after a failed commit, before anything else runs: drop the
     sessions from memory and close their connections. `recover(client_ids)` is awaited after that:
     load them again with `store.load(client_ids)`; it is tried again when it raises StoreError.
-    While the journal stops, nothing is recovered. `flush` is called after every slice of released
-    waiters. `crashed(waiter, error)` gets what a waiter raises; without it that ends `run`. `limit`
+    While the journal stops, nothing is recovered. `tick` is called before every slice of released
+    waiters (time has passed since they began to wait), `flush` after it. `crashed(waiter, error)` gets what a waiter raises; without it that ends `run`. `limit`
     is in bytes, `lazy_delay` and `grace` in seconds, `slice_size` in waiters.
     """
 
@@ -63,6 +63,7 @@ class Journal:
         *,
         on_failed: Callable[[Failure], object],
         recover: Callable[[frozenset[str]], Awaitable[object]],
+        tick: Callable[[], object] | None = None,
         flush: Callable[[], object] | None = None,
         crashed: Callable[[Waiter, Exception], object] | None = None,
         limit: int = 4 * 1024 * 1024,
@@ -84,6 +85,7 @@ class Journal:
         self.changes = 0
         self._on_failed = on_failed
         self._recover = recover
+        self._tick = tick
         self._flush = flush
         self._crashed = crashed
         self._limit = limit
@@ -365,6 +367,8 @@ class Journal:
             self._release_slice(batch, waiters[position:])
 
     def _release_slice(self, batch: Batch, waiters: list[Waiter]) -> None:
+        if waiters and self._tick is not None:
+            self._tick()
         for waiter in waiters:
             try:
                 waiter.released(batch)
