@@ -4,6 +4,7 @@ from typing import Final
 from uuid import uuid4
 
 from mqtrio import log
+from mqtrio.engine import weights
 from mqtrio.engine.connection import Connection
 from mqtrio.engine.convert import is_text
 from mqtrio.engine.output import LARGEST
@@ -67,6 +68,7 @@ def on_connect(connection: Connection, packet: Connect) -> None:
     core.arrivals += 1
     connection.arrival = core.arrivals
     connection.connect = packet
+    connection.weigh(weights.of_connect(packet))
     connection.version5 = packet.version == MQTT_5
     connection.maximum_packet_size = packet.maximum_packet_size or LARGEST
     connection.problem_information = packet.request_problem_information

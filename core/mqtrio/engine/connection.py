@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mqtrio.engine import short_way
+from mqtrio.engine import short_way, weights
 from mqtrio.engine.link import Link, PeerFacts
 from mqtrio.engine.output import OUTBOX, Output
 from mqtrio.engine.short_way import PACKET_WORK
@@ -37,11 +37,14 @@ STOPPING: Final = 64  # the broker takes no more input
 #: Packets that are decoded in one go.
 TAKE: Final = 256
 
-#: Undecoded bytes that a connection may always hold, whatever the others hold.
-SMALL: Final = 64 * 1024
+#: Undecoded bytes that a connection may always hold, whatever the others hold: more than one read.
+SMALL: Final = 128 * 1024
 
 #: Topics whose permission a connection remembers.
 REMEMBERED: Final = 1000
+
+#: Longer topics are not remembered.
+LONGEST_REMEMBERED: Final = 256
 
 Handler = Callable[["Connection", Any], None]
 
@@ -54,6 +57,7 @@ class Connection(Output):
         "client",
         "timer",
         "undecoded",
+        "weight",
         "packets",
         "at",
         "ended",
@@ -119,6 +123,8 @@ class Connection(Output):
         self.problem_information = True
 
         self.stalls = 0
+        self.weight = 0
+        self.weigh(weights.CONNECTION)
         core.connections.add(self)
         self.watch(self.deadline)
 
@@ -135,16 +141,17 @@ class Connection(Output):
         decoder.feed(data)
         if not self.hold:
             self.run()
-        if (self.undecoded or not decoder.idle) and not self.closed:
-            self._hold_bytes(decoder.buffered)
+        if (self.undecoded or self.hold or not decoder.idle) and not self.closed:
+            self._hold_bytes(len(data))
 
-    def _hold_bytes(self, held: int) -> None:
-        """Account for what the decoder keeps: a packet that is still incomplete, or a backlog."""
+    def _hold_bytes(self, more: int) -> None:
+        """Account for input that is not handled: an incomplete packet, or all while it waits."""
         core = self.core
+        buffered = self.decoder.buffered
+        held = self.undecoded + more if self.hold else buffered
         core.memory += held - self.undecoded
-        grows = held > self.undecoded
         self.undecoded = held
-        if grows and held > SMALL and core.memory > core.limits.memory:
+        if more and buffered > SMALL and core.memory > core.limits.memory:
             raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker has no room for this packet")
 
     def run(self) -> None:
@@ -209,6 +216,8 @@ class Connection(Output):
             return
         self.last_seen = self.core.now
         self.core.guard(self, self.run)
+        if self.undecoded and not self.closed:
+            self._hold_bytes(0)
         if self._listening():
             self.link.resume()
 
@@ -265,6 +274,11 @@ class Connection(Output):
             self.hold |= JOURNAL
             self.core.recorder.journal.on_room(lambda: self.wake(JOURNAL))
 
+    def weigh(self, more: int) -> None:
+        """It keeps so much more, or less, as long as it lasts."""
+        self.weight += more
+        self.core.memory += more
+
     # -- what it may
 
     @property
@@ -280,6 +294,8 @@ class Connection(Output):
 
     def remember(self, topic: str) -> None:
         """Publishing to `topic` need not be asked about again."""
+        if len(topic) > LONGEST_REMEMBERED:
+            return
         if self.remembered is None or len(self.remembered) >= REMEMBERED:
             self.remembered = set()
         self.remembered.add(topic)

@@ -245,8 +245,8 @@ class Core:
         self.connections.discard(connection)
         if connection.announced:
             self.statistics.connections_closed += 1
-        self.memory -= connection.queued + connection.undecoded
-        connection.queued = connection.undecoded = 0
+        self.memory -= connection.queued + connection.undecoded + connection.weight
+        connection.queued = connection.undecoded = connection.weight = 0
         if connection.stalled is not None:
             self.pressure.release(connection)
         self.observers.disconnected(connection, reason_code, why)

@@ -180,7 +180,7 @@ def _claim(core: "Core", client_id: str) -> tuple[Session, bool]:
     if session is None:
         session = Session(client_id, None, MQTT_5)
         session.expiry_interval = NEVER_EXPIRES
-        core.sessions.by_id[client_id] = session
+        core.sessions.add(session)
         return session, True
     if session in core.sessions.local:
         raise RefusedError(ReasonCode.PACKET_IDENTIFIER_IN_USE, "this session is in use")

@@ -100,7 +100,11 @@ def _check(connection: "Connection", packet: Publish) -> None:
     core = connection.core
     properties = packet.properties
     if properties is not None and connection.incoming_aliases is not None:
-        packet.topic = connection.incoming_aliases.resolve(packet.topic, properties.topic_alias)
+        aliases = connection.incoming_aliases
+        before = aliases.bytes
+        packet.topic = aliases.resolve(packet.topic, properties.topic_alias)
+        if aliases.bytes != before:
+            connection.weigh(aliases.bytes - before)
     if packet.topic.count("/") >= core.limits.topic_levels:
         raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
     if packet.retain and not core.settings.session.retain_available:

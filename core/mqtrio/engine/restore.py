@@ -137,7 +137,7 @@ class Restorer:
         core.sessions.set_bounds(session, None)
         session.received = set(loaded.received) or None
         session.continue_sequence(loaded.highest_sequence)
-        core.sessions.by_id[session.client_id] = session
+        core.sessions.add(session)
         for row in loaded.subscriptions:
             core.router.add(
                 Subscription(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mqtrio.engine.convert import changed_message, event_of
 from mqtrio.engine.route import EMPTY, Group, Route, merged
 from mqtrio.engine.steps import Steps
+from mqtrio.engine.weights import of_subscription
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
 from mqtrio.state.message import Message
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Topics whose route is remembered.
 ROUTES: Final = 50_000
+
+#: The route of a longer topic is not remembered.
+LONGEST_REMEMBERED: Final = 256
 
 #: Deliveries made in one go; a larger fan-out lets others have their turn in between.
 SLICE: Final = 2000
@@ -37,6 +41,8 @@ class Router:
     def add(self, subscription: Subscription) -> Subscription | None:
         """Subscribe; returns what was replaced [MQTT-3.8.4-3]."""
         replaced = self.index.add(subscription)
+        if replaced is None:
+            self.core.memory += of_subscription(subscription.topic_filter)
         subscription.session.subscriptions[subscription.topic_filter] = subscription
         self.forget(subscription.pattern)
         return replaced
@@ -47,6 +53,7 @@ class Router:
         if subscription is None:
             return None
         self.index.remove(session, topic_filter)
+        self.core.memory -= of_subscription(topic_filter)
         self.forget(subscription.pattern)
         return subscription
 
@@ -69,8 +76,9 @@ class Router:
             if len(self.routes) >= ROUTES:
                 self.routes.clear()
             match = self.index.match(topic)
-            levels = self.core.limits.topic_levels
-            route = self.routes[topic] = Route(topic, match, levels, SLICE)
+            route = Route(topic, match, self.core.limits.topic_levels, SLICE)
+            if len(topic) <= LONGEST_REMEMBERED:
+                self.routes[topic] = route
         return route
 
     # -- handing over
@@ -82,22 +90,26 @@ class Router:
         """
         core = self.core
         limits = core.limits
-        if core.memory > limits.memory:
-            return ReasonCode.QUOTA_EXCEEDED
+        # What is passed on at once takes no room; what must wait does.
+        over = core.memory > limits.memory
         reject = limits.overflow == "reject"
         for group in route.groups:
             if not group.qos:
                 continue
             for session in group.sessions:
-                if reject and session.full:
+                if (reject and session.full) or (over and not _goes_on(session)):
                     return ReasonCode.QUOTA_EXCEEDED
                 if session.reloading:
                     return ReasonCode.UNSPECIFIED_ERROR
         for session, _ in route.picky:
             if session.reloading:
                 return ReasonCode.UNSPECIFIED_ERROR
-            if reject and session.full:
+            if (reject and session.full) or (over and not _goes_on(session)):
                 return ReasonCode.QUOTA_EXCEEDED
+        if reject or over:
+            for share in route.shares:
+                if not _takes(share, over):
+                    return ReasonCode.QUOTA_EXCEEDED
         return 0
 
     def deliver(self, route: Route, message: Message) -> Batch:
@@ -230,11 +242,13 @@ class Router:
     def _member(
         self, group: ShareGroup, qos: int, refused: set[Subscription]
     ) -> Subscription | None:
-        """Who of a group takes the next message: one with room, one connected, at last anyone.
+        """Who of a group takes the next message: one with room, one connected, one who can wait.
+
+        At last one who is full, where the settings drop what overflows.
 
         `refused`: those whose delivery filters don't let it through.
         """
-        for able in (has_room, _is_connected, _can_wait) if qos else (has_room, _is_connected):
+        for able in _ABLE if qos else _ABLE_AT_QOS_0:
             member = group.next_member(
                 lambda subscription, able=able: (  # type: ignore[misc]
                     subscription not in refused and able(subscription)
@@ -345,7 +359,10 @@ class Router:
 
 def has_room(subscription: Subscription) -> bool:
     """Whether a member of a shared subscription would be sent a message at once."""
-    session = subscription.session
+    return _goes_on(subscription.session)
+
+
+def _goes_on(session: Session) -> bool:
     outlet = session.outlet
     return (
         outlet is not None
@@ -362,3 +379,28 @@ def _can_wait(subscription: Subscription) -> bool:
 
 def _is_connected(subscription: Subscription) -> bool:
     return subscription.session.outlet is not None
+
+
+def _is_near(subscription: Subscription) -> bool:
+    return _is_connected(subscription) and not (subscription.qos and subscription.session.full)
+
+
+def _is_full(subscription: Subscription) -> bool:
+    return subscription.qos > 0 and not subscription.session.reloading
+
+
+#: Who of a shared subscription may have a message, the best first.
+_ABLE: Final = (has_room, _is_near, _can_wait, _is_full)
+_ABLE_AT_QOS_0: Final = (has_room, _is_connected)
+
+
+def _takes(share: ShareGroup, over: bool) -> bool:
+    """Whether anybody of a group has room for a QoS 1 or 2 message; if `over`, without waiting.
+
+    Where nobody could keep one it is lost like QoS 0, and nobody's room is in question.
+    """
+    members = share.members.values()
+    return any(
+        has_room(member) or (not over and (_is_near(member) or _can_wait(member)))
+        for member in members
+    ) or not any(member.qos for member in members)

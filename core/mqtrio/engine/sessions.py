@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
+from mqtrio.engine.weights import of_session
 from mqtrio.errors import ProtocolError, RefusedError
 from mqtrio.hooks.answers import ClientLimits
 from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
@@ -80,12 +81,17 @@ class Sessions:
         self.core.wills.cancel(client_id)  # [MQTT-3.1.3-9]
         if session is None or not present:
             session = Session(client_id, connection.username, connection.decoder.version)
-            self.by_id[client_id] = session
+            self.add(session)
         session.epoch += 1
         session.expires_at = -1.0
         self._stop_timer(session)
         self.holders[client_id] = connection
         return Claim(session, present, ended)
+
+    def add(self, session: Session) -> None:
+        """A new session is known from now on; see `forget`."""
+        self.by_id[session.client_id] = session
+        self.core.memory += of_session(session)
 
     def capped_expiry(self, interval: int, limits: ClientLimits | None) -> int:
         """The session expiry interval that is granted (3.2.2.3.2)."""
@@ -115,6 +121,8 @@ class Sessions:
         if session is None:
             if len(self.by_id) >= core.limits.sessions:
                 raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker has too many sessions")
+            if core.memory > core.limits.memory:
+                raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the broker's memory is used up")
         elif core.settings.session.owner == "user" and session.username != connection.username:
             raise ProtocolError(
                 ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is not yours"
@@ -192,6 +200,7 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """A session is no longer known, and nothing is routed to it."""
         del self.by_id[session.client_id]
+        self.core.memory -= of_session(session)
         session.ended = True
         self.close_local(
             session, RefusedError(ReasonCode.ADMINISTRATIVE_ACTION, "the session has been ended")

@@ -202,7 +202,8 @@ class Subscriptions:
             wanted, maximum_qos = asked
             qos = wanted.qos if maximum_qos is None else min(wanted.qos, maximum_qos)
         subscriptions = session.subscriptions
-        if len(subscriptions) >= limit and wanted.topic_filter not in subscriptions:
+        full = len(subscriptions) >= limit or self.core.memory > self.core.limits.memory
+        if full and wanted.topic_filter not in subscriptions:
             return Granted(ReasonCode.QUOTA_EXCEEDED)
         return self._make(session, client, wanted, qos, identifier)
 

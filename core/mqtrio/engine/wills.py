@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from mqtrio.engine.publish import publish_detached
 from mqtrio.engine.timers import Timer
+from mqtrio.engine.weights import of_will
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.wills import WillRegistry
 from mqtrio.wire.packets import Will
@@ -76,6 +77,7 @@ class Wills:
 
     def schedule(self, pending: PendingWill, due: float) -> None:
         """Publish a will at `due` (monotonic seconds) unless it is cancelled before."""
+        self.core.memory += of_will(pending.will)
         self.registry.schedule(pending.client_id, pending, due)
         pending.timer = self.core.timers.call_at(due, self._due)
 
@@ -86,8 +88,10 @@ class Wills:
 
     def _take(self, client_id: str) -> PendingWill | None:
         pending = self.registry.cancel(client_id)
-        if pending is not None and pending.timer is not None:
-            self.core.timers.cancel(pending.timer)
+        if pending is not None:
+            self.core.memory -= of_will(pending.will)
+            if pending.timer is not None:
+                self.core.timers.cancel(pending.timer)
         return pending
 
     def forget(self, client_id: str) -> None:
@@ -102,6 +106,7 @@ class Wills:
 
     def _due(self, now: float) -> None:
         for _, pending in self.registry.due(now):
+            self.core.memory -= of_will(pending.will)
             self._publish(pending)
 
     def _publish(self, pending: PendingWill) -> None:

@@ -8,12 +8,16 @@ from mqtrio.reasons import ReasonCode
 
 
 class IncomingAliases:
-    """The aliases that a peer uses towards us: 1 to `maximum`, which we announced (0: none)."""
+    """The aliases that a peer uses towards us: 1 to `maximum`, which we announced (0: none).
 
-    __slots__ = ("maximum", "_topics")
+    `bytes` is the length of all topics that have one.
+    """
+
+    __slots__ = ("maximum", "bytes", "_topics")
 
     def __init__(self, maximum: int) -> None:
         self.maximum = maximum
+        self.bytes = 0
         self._topics: dict[int, str] = {}
 
     def resolve(self, topic: str, alias: int | None) -> str:
@@ -35,6 +39,7 @@ class IncomingAliases:
                 else f"topic alias {alias}, but none is allowed",
             )
         if topic:
+            self.bytes += len(topic) - len(self._topics.get(alias, ""))
             self._topics[alias] = topic
             return topic
         known = self._topics.get(alias)
