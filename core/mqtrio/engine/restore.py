@@ -84,7 +84,10 @@ class Restorer:
                 core.sessions.close_local(session, StoreError("the store failed"))
             if holder is not None:
                 holder.forget_will()
-                holder.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+                if holder.announced:
+                    holder.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
+                else:
+                    core.refuse(holder, ReasonCode.SERVER_UNAVAILABLE, "the store failed")
             if session is not None:
                 core.sessions.empty(session)
             core.wills.forget(client_id)
