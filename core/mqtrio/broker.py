@@ -112,6 +112,8 @@ class Broker:
         block of that name; `qos` 1 is meant then, and each message wants `await message.ack()`.
         Raises RefusedError for a filter that can't be or is not allowed.
         """
+        if qos not in (0, 1, 2) or size < 1:
+            raise ValueError(f"qos must be 0, 1 or 2 and size at least 1: {qos!r}, {size!r}")
         for topic_filter in topic_filters:
             self._check_filter(topic_filter)
         self._check_running()

@@ -1,5 +1,7 @@
 """Subscribing from the program: order, bounds, retained messages, refusals, the end."""
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -229,6 +231,13 @@ async def test_filters_that_cannot_be(
             raise AssertionError("not reached")
     assert caught.value.reason_code == ReasonCode.TOPIC_FILTER_INVALID
     assert harness.broker.statistics().subscriptions == 0
+
+
+@pytest.mark.parametrize("values", [{"qos": 3}, {"qos": -1}, {"size": 0}], ids=str)
+async def test_values_that_cannot_be(harness: Harness, values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="qos must be"):
+        async with harness.broker.subscribe("a", **values):
+            raise AssertionError("not reached")
 
 
 class Bouncer:
