@@ -288,6 +288,10 @@ class Recorder:
             self._stored_wills.discard(client_id)
             self.journal.append(WillRemoved(client_id), lazy=True)
 
+    def will_lost(self, client_id: str) -> None:
+        """It is not known whether the store has this will; `will_restored` follows if it has."""
+        self._stored_wills.discard(client_id)
+
     def will_restored(self, client_id: str) -> None:
         """A will came from the store and is still there."""
         self._stored_wills.add(client_id)

@@ -95,8 +95,9 @@ class Wills:
         return pending
 
     def forget(self, client_id: str) -> None:
-        """Let go of a will that is loaded again from the store."""
+        """Let go of a will that is loaded again from the store, if it is there."""
         self._take(client_id)
+        self.core.recorder.will_lost(client_id)
 
     def session_ended(self, client_id: str) -> None:
         """With the session's end the delay is over too."""
