@@ -16,7 +16,5 @@ def running_broker() -> Iterator[Running]:
 @pytest.fixture
 def broker(running_broker: Running) -> Iterator[Running]:
     """Where the broker listens. A test in which it makes a mistake fails."""
-    before = len(running_broker.log)
     yield running_broker
-    mistakes = running_broker.mistakes()
-    assert not mistakes, "".join(running_broker.log[before:])
+    running_broker.check()

@@ -30,10 +30,14 @@ class Running:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self._checked = 0
 
-    def mistakes(self) -> list[str]:
-        """What the log says about errors of the broker."""
-        return [line for line in self.log if "Traceback" in line or " error " in line]
+    def check(self) -> None:
+        """The broker must not have logged an error since the last check."""
+        new = self.log[self._checked :]
+        self._checked += len(new)
+        wrong = [line for line in new if "Traceback" in line or " error " in line]
+        assert not wrong, "".join(new)
 
 
 @contextmanager
@@ -60,6 +64,7 @@ def serving() -> Iterator[Running]:
         finally:
             process.kill()
             reader.join()
+    running.check()
 
 
 def _read(stream: IO[str], running: Running, listening: "Queue[int]") -> None:
