@@ -1,0 +1,48 @@
+"""What `limits.memory` counts, counted anew from everything that the broker holds."""
+
+from mqtrio.broker import Broker
+from mqtrio.engine import weights
+
+
+def held(broker: Broker) -> dict[str, int]:
+    """Bytes by kind; their sum must be `broker.statistics().memory` whenever nothing happens."""
+    core = broker._core
+    sessions = {*core.sessions.by_id.values(), *core.sessions.local}
+    messages = {
+        id(delivery.message): delivery.message.size
+        for session in sessions
+        for delivery in session.deliveries()
+    } | {id(message): message.size for message in core.retained.match("#")}
+    messages |= {id(message): message.size for message in core.retained.match("$own/#")}
+    return {
+        "unsent": sum(each.queued for each in core.connections),
+        "undecoded": sum(each.undecoded for each in core.connections),
+        "connections": sum(each.weight for each in core.connections),
+        "sessions": sum(weights.of_session(each) for each in core.sessions.by_id.values()),
+        "subscriptions": sum(
+            weights.of_subscription(topic_filter)
+            for session in sessions
+            for topic_filter in session.subscriptions
+        ),
+        "wills": sum(
+            weights.of_will(pending.will) for _, _, pending in core.wills.registry._pending.values()
+        ),
+        "messages": sum(messages.values()),
+    }
+
+
+def check(broker: Broker) -> None:
+    """The account is right, and so is what leads to the counted things."""
+    counted = held(broker)
+    memory = broker.statistics().memory
+    assert memory == sum(counted.values()), f"{memory} are accounted for {counted}"
+    core = broker._core
+    for session in {*core.sessions.by_id.values(), *core.sessions.local}:
+        waiting = session.queue or ()
+        assert session.queue_bytes == sum(delivery.message.size for delivery in waiting)
+        for delivery in session.deliveries():
+            assert delivery.message.references > 0
+    assert len(core.router.index) == sum(
+        len(session.subscriptions)
+        for session in {*core.sessions.by_id.values(), *core.sessions.local}
+    )
