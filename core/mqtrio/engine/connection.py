@@ -46,6 +46,9 @@ REMEMBERED: Final = 1000
 #: Longer topics are not remembered.
 LONGEST_REMEMBERED: Final = 256
 
+#: Never added to.
+NO_PACKETS: Final[list[Packet]] = []
+
 Handler = Callable[["Connection", Any], None]
 
 
@@ -159,37 +162,31 @@ class Connection(Output):
         core = self.core
         budget = core.budget
         decoder = self.decoder
+        packets = self.packets
+        at = self.at
         while True:
-            packets = self.packets
-            at = self.at
-            count = len(packets)
-            while at < count:
-                packet = packets[at]
-                core.work += PACKET_WORK
-                if packet.__class__ is Publish and not self.asked:
-                    # Set before: what is handled may end the connection or make it wait.
-                    self.at = at + 1
-                    at = self.at = short_way.take(self, packets, at)
-                else:
-                    at += 1
-                    self.at = at
-                    self.handlers[packet.__class__](self, packet)
-                if self.hold or self.closed:
-                    return
-                if core.work >= budget:
-                    self.hold = BUDGET
-                    self.link.again()
-                    return
-            if decoder.idle:
-                break
-            packets = decoder.take(TAKE)
-            if not packets:
-                break
-            core.statistics.packets_received += len(packets)
-            self.packets = packets
-            self.at = 0
-        self.packets = []
-        self.at = 0
+            if at >= len(packets):
+                packets = self.packets = NO_PACKETS if decoder.idle else decoder.take(TAKE)
+                at = self.at = 0
+                if not packets:
+                    break
+                core.statistics.packets_received += len(packets)
+            packet = packets[at]
+            core.work += PACKET_WORK
+            if packet.__class__ is Publish and not self.asked:
+                # Set before: what is handled may end the connection or make it wait.
+                self.at = at + 1
+                at = self.at = short_way.take(self, packets, at)
+            else:
+                at += 1
+                self.at = at
+                self.handlers[packet.__class__](self, packet)
+            if self.hold or self.closed:
+                return
+            if core.work >= budget:
+                self.hold = BUDGET
+                self.link.again()
+                return
         if self.ended:
             self.close(ReasonCode.UNSPECIFIED_ERROR, "connection lost", say=False)
 
@@ -303,7 +300,9 @@ class Connection(Output):
     def ask_again(self) -> None:
         """Plugins or permissions have changed: nothing is remembered."""
         self.remembered = None
-        self.asked = not self.core.hooks.publish_is_plain or self.permissions is not None
+        hooks = self.core.hooks
+        told = hooks.delivered or hooks.dropped
+        self.asked = not hooks.publish_is_plain or bool(told) or self.permissions is not None
 
     def forget_will(self) -> None:
         """The will is not to be published [MQTT-3.14.4-3]."""

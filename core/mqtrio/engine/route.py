@@ -9,13 +9,23 @@ from mqtrio.state.session import LOCAL, WIRE_5_OWN, Session
 class Group:
     """Sessions whose copies of a message are alike, so that one frame serves them all."""
 
-    __slots__ = ("profile", "shared_frame", "qos", "retain_as_published", "identifiers", "sessions")
+    __slots__ = (
+        "profile",
+        "shared_frame",
+        "takes",
+        "qos",
+        "retain_as_published",
+        "identifiers",
+        "sessions",
+    )
 
     def __init__(
         self, profile: int, qos: int, retain_as_published: bool, identifiers: tuple[int, ...]
     ) -> None:
         self.profile = profile
         self.shared_frame = profile not in (WIRE_5_OWN, LOCAL)
+        #: The profile whose frames may be passed on to it as they came, -1 for none.
+        self.takes = profile if self.shared_frame and not identifiers else -1
         self.qos = qos
         self.retain_as_published = retain_as_published
         self.identifiers = identifiers

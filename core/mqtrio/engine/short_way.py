@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mqtrio.engine import publish
 from mqtrio.engine.route import Group, Route
 from mqtrio.state.message import NEVER, Message
-from mqtrio.state.session import WIRE_5, Delivery
+from mqtrio.state.session import WIRE_3, WIRE_5, Delivery
 from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.wire.encoder import publish_parts
-from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, Packet, Publish
+from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, Publish
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -27,13 +27,12 @@ PACKET_IDS: Final = tuple(number.to_bytes(2, "big") for number in range(65536))
 _ANSWERS: Final = (b"", b"\x40\x02", b"\x50\x02")
 
 
-def take(connection: "Connection", packets: list[Packet], at: int) -> int:
+def take(connection: "Connection", packets: list[Any], at: int) -> int:
     """Handle the PUBLISH at `packets[at]`; at QoS 0 with it those to the same topic that follow.
 
     Returns the place of the next packet to handle. The work for the first one is counted already.
     """
-    packet = packets[at]
-    assert isinstance(packet, Publish)
+    packet: Publish = packets[at]
     if packet.properties is not None or packet.retain:
         publish.on_publish(connection, packet)
         return at + 1
@@ -89,17 +88,11 @@ def _forward(
     """Pass on the frames of QoS 0 messages as they came, where that is what the target wants."""
     core = router.core
     dirty = core.dirty
-    version5 = publisher.version5
+    profile = WIRE_5 if publisher.version5 else WIRE_3
     count = len(frames)
     messages: list[Message] | None = None
-    watched = bool(core.hooks.delivered or core.hooks.dropped)
     for group in route.groups:
-        if (
-            watched
-            or not group.shared_frame
-            or group.identifiers
-            or (group.profile == WIRE_5) != version5
-        ):
+        if group.takes != profile:
             if messages is None:
                 messages = [_message(packet, publisher) for packet in packets]
             for message in messages:
@@ -167,7 +160,7 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
     core.work += route.weight
     batch = COMMITTED
     for group in route.groups:
-        if group.qos and group.shared_frame and not core.hooks.delivered:
+        if group.qos and group.shared_frame:
             batch = _send(core.router, group, message) or batch
         else:
             batch = core.router.deliver_to_group(group, message) or batch
