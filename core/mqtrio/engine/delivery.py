@@ -39,13 +39,6 @@ class Deliveries:
             if message.message_id:
                 core.recorder.message_gone(message)
 
-    def let_go_unrecorded(self, message: Message) -> None:
-        """`let_go` for a session that is loaded again: the store may still need the message."""
-        message.references -= 1
-        if not message.references:
-            self.core.memory -= message.size
-            self.core.recorder.messages.pop(message.message_id, None)
-
     def settle(self, session: Session, delivery: Delivery) -> None:
         """A session is done with a message, delivered or not."""
         if session.stored:

@@ -61,7 +61,7 @@ class Recorder:
     Which of them are called is the caller's decision: only sessions that are `stored` count.
     """
 
-    __slots__ = ("core", "journal", "active", "messages", "_message_id", "_stored_wills")
+    __slots__ = ("core", "journal", "active", "messages", "_message_id", "_unsure", "_stored_wills")
 
     def __init__(self, core: "Core", journal: Journal) -> None:
         self.core = core
@@ -70,6 +70,8 @@ class Recorder:
         #: The stored messages that memory holds, by their numbers.
         self.messages: dict[int, Message] = {}
         self._message_id = 0
+        #: Messages that nobody holds here, while sessions are loaded again that may need them.
+        self._unsure: set[int] = set()
         self._stored_wills: set[str] = set()
 
     @property
@@ -226,15 +228,32 @@ class Recorder:
 
     def message_gone(self, message: Message) -> None:
         """Nobody holds a stored message any more."""
+        if self.core.sessions.reloading:
+            self._unsure.add(message.message_id)
+            return
         del self.messages[message.message_id]
         self.journal.append(MessageRemoved(message.message_id), lazy=True)
 
-    def messages_lost(self, message_ids: Iterable[int]) -> None:
-        """These messages were to be stored and are not; who still holds one has it in memory."""
+    def messages_lost(self, message_ids: Iterable[int], kept_ids: Iterable[int]) -> None:
+        """Messages that were to be stored and are not, and others to be removed and still there.
+
+        Who still holds one of the former has it in memory. Of the latter `messages_known` tells.
+        """
+        self._unsure.update(kept_ids)
         for message_id in message_ids:
             message = self.messages.pop(message_id, None)
             if message is not None:
                 message.message_id = 0
+
+    def messages_known(self) -> None:
+        """No session is being loaded again: remove the messages that none of them needs."""
+        unsure, self._unsure = self._unsure, set()
+        for message_id in sorted(unsure):
+            message = self.messages.get(message_id)
+            if message is None:
+                self.journal.append(MessageRemoved(message_id), lazy=True)
+            elif not message.references:
+                self.message_gone(message)
 
     # -- incoming QoS 2
 

@@ -73,7 +73,7 @@ class Restorer:
     def failed(self, failure: Failure) -> None:
         """Memory is ahead of the store: the sessions concerned are closed and stay unusable."""
         core = self.core
-        core.recorder.messages_lost(failure.message_ids)
+        core.recorder.messages_lost(failure.message_ids, failure.kept_ids)
         core.sessions.reloading |= failure.client_ids
         for client_id in failure.client_ids:
             session = core.sessions.by_id.get(client_id)
@@ -91,6 +91,8 @@ class Restorer:
             if session is not None:
                 core.sessions.empty(session)
             core.wills.forget(client_id)
+        if not core.sessions.reloading:
+            core.recorder.messages_known()
 
     async def recover(self, client_ids: frozenset[str]) -> None:
         """Load these sessions again. Raises StoreError if the store can't yet."""
@@ -111,6 +113,7 @@ class Restorer:
                 self._session(loaded.sessions[client_id], rows[client_id])
             if client_id in loaded.wills:
                 self._will(client_id, loaded.wills[client_id])
+        core.recorder.messages_known()
         core.flush()
 
     # -- parts

@@ -220,10 +220,7 @@ class Sessions:
         """Let go of all that a session was to get."""
         deliveries = self.core.deliveries
         for delivery in session.deliveries():
-            if session.reloading:
-                deliveries.let_go_unrecorded(delivery.message)
-            else:
-                deliveries.settle(session, delivery)
+            deliveries.settle(session, delivery)
         session.inflight.clear()
         session.queue = None
         session.queue_bytes = 0

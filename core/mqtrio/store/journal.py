@@ -23,7 +23,14 @@ from attrs import define
 
 from mqtrio.errors import StoreError
 from mqtrio.store.batch import COMMITTED, REFUSED, Batch, BatchState, Waiter
-from mqtrio.store.changes import Change, MessagePut, RetainedPut, RetainedRemoved, touched
+from mqtrio.store.changes import (
+    Change,
+    MessagePut,
+    MessageRemoved,
+    RetainedPut,
+    RetainedRemoved,
+    touched,
+)
 from mqtrio.store.protocol import Store
 
 __all__ = ["COMMITTED", "REFUSED", "Batch", "BatchState", "Failure", "Journal", "Waiter"]
@@ -43,6 +50,8 @@ class Failure:
     client_ids: frozenset[str]
     #: Messages that were to be put and are not in the store: these ids must not be used again.
     message_ids: frozenset[int]
+    #: Messages that were to be removed and are still in the store.
+    kept_ids: frozenset[int]
     error: Exception
 
 
@@ -284,11 +293,14 @@ class Journal:
         self.failures += 1
         client_ids: set[str] = set()
         message_ids: set[int] = set()
+        kept_ids: set[int] = set()
         for change in (*batch.changes, *following.changes):
             if isinstance(change, (RetainedPut, RetainedRemoved)):
                 self._carried[change.topic] = change
             elif isinstance(change, MessagePut):
                 message_ids.add(change.message_id)
+            elif isinstance(change, MessageRemoved):
+                kept_ids.add(change.message_id)
             client_id = touched(change)
             if client_id is not None:
                 client_ids.add(client_id)
@@ -303,7 +315,8 @@ class Journal:
             error,
             len(lost),
         )
-        self._on_failed(Failure(lost, frozenset(message_ids), error))
+        kept_ids -= message_ids
+        self._on_failed(Failure(lost, frozenset(message_ids), frozenset(kept_ids), error))
         self._release(batch)
         self._release(following)
         self._make_room()
