@@ -62,8 +62,9 @@ class Journal:
     sessions from memory and close their connections. `recover(client_ids)` is awaited after that:
     load them again with `store.load(client_ids)`; it is tried again when it raises StoreError.
     While the journal stops, nothing is recovered. `tick` is called before every slice of released
-    waiters (time has passed since they began to wait), `flush` after it. `crashed(waiter, error)` gets what a waiter raises; without it that ends `run`. `limit`
-    is in bytes, `lazy_delay` and `grace` in seconds, `slice_size` in waiters.
+    waiters (time has passed since they began to wait), `flush` after it. `crashed(waiter, error)`
+    gets what a waiter raises; without it that ends `run`. `limit` is in bytes, `lazy_delay` and
+    `grace` in seconds, `slice_size` in waiters.
     """
 
     def __init__(
