@@ -348,10 +348,6 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
     limits = answer.limits or NO_LIMITS
     claim = core.sessions.claim(connection, packet.clean_start)
     session = connection.session = claim.session
-    if packet.will is not None:
-        connection.will = PendingWill(
-            packet.will, connection.client_id, connection.username, connection.permissions
-        )
     wanted = _wanted_expiry(packet)
     session.expiry_interval = core.sessions.capped_expiry(wanted, limits)
     session.username = connection.username
@@ -385,6 +381,10 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
     data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
     if data is None:
         raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
+    if packet.will is not None:  # not before: who is refused has no will
+        connection.will = PendingWill(
+            packet.will, connection.client_id, connection.username, connection.permissions
+        )
     batch = core.recorder.session_opened(connection, session, claim.ended)
     connection.reply(
         data, batch, settled=lambda stored: _announced(connection, stored, claim.present)
@@ -485,8 +485,13 @@ def _announced(connection: Connection, stored: bool, present: bool) -> None:
             hooks.session_opened,
             SessionOpenedEvent(connection.client, present, session.expiry_interval),
         )
+    if connection.closed:
+        return  # a plugin did not want it after all
+    connection.forget_credentials()
     if connection.keep_alive:
         connection.watch(core.now + 1.5 * connection.keep_alive)
+    if connection.credentials_expire_at >= 0:  # again: it may have been due before CONNACK was out
+        connection.watch(connection.credentials_expire_at)
     if present:
         core.subscriptions.compile_again(session, "resume")
     session.outlet = connection

@@ -84,6 +84,7 @@ class Connection(Output):
         "said_goodbye",
         "maximum_qos",
         "remembered",
+        "rulings",
         # MQTT 5
         "incoming_aliases",
         "problem_information",
@@ -121,6 +122,7 @@ class Connection(Output):
         self.said_goodbye = False
         self.maximum_qos: int = core.settings.session.maximum_qos
         self.remembered: set[str] | None = None
+        self.rulings = 0
 
         self.incoming_aliases: IncomingAliases | None = None
         self.problem_information = True
@@ -289,9 +291,13 @@ class Connection(Output):
         remembered = self.remembered
         return remembered is not None and topic in remembered
 
-    def remember(self, topic: str) -> None:
-        """Publishing to `topic` need not be asked about again."""
-        if len(topic) > LONGEST_REMEMBERED:
+    def remember(self, topic: str, rulings: int) -> None:
+        """Publishing to `topic` need not be asked about again.
+
+        Unless `rulings`, as it stood when that was asked, is another one now: who would decide
+        today has not been asked then.
+        """
+        if rulings != self.rulings or len(topic) > LONGEST_REMEMBERED:
             return
         if self.remembered is None or len(self.remembered) >= REMEMBERED:
             self.remembered = set()
@@ -300,9 +306,19 @@ class Connection(Output):
     def ask_again(self) -> None:
         """Plugins or permissions have changed: nothing is remembered."""
         self.remembered = None
+        self.rulings += 1
         hooks = self.core.hooks
         told = hooks.delivered or hooks.dropped
         self.asked = not hooks.publish_is_plain or bool(told) or self.permissions is not None
+
+    def forget_credentials(self) -> None:
+        """Hold no longer what is large or secret in CONNECT, unless it may be asked for again."""
+        packet = self.connect
+        if packet is not None and self.authentication is None:
+            weight = weights.of_connect(packet)
+            packet.password = None
+            packet.user_properties = ()
+            self.weigh(weights.of_connect(packet) - weight)
 
     def forget_will(self) -> None:
         """The will is not to be published [MQTT-3.14.4-3]."""

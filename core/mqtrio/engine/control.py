@@ -26,7 +26,9 @@ def on_disconnect(connection: "Connection", packet: Disconnect) -> None:
     assert session is not None
     interval = packet.session_expiry_interval
     if interval is not None:
-        if interval and session.ends_with_connection:  # 3.14.2.2.2
+        connect = connection.connect
+        assert connect is not None
+        if interval and not connect.session_expiry_interval:  # 3.14.2.2.2
             raise ProtocolError(
                 ReasonCode.PROTOCOL_ERROR, "a session of interval 0 can't be prolonged"
             )

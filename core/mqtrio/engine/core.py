@@ -126,9 +126,9 @@ class Core:
         if self._flushing:
             return
         self._flushing = True
-        if self.pressure.congested:
-            self.pressure.watch()
         try:
+            if self.pressure.congested:
+                self.pressure.watch()
             while self.dirty:
                 dirty, self.dirty = self.dirty, []
                 if len(dirty) > FLUSH:

@@ -208,6 +208,8 @@ class Output:
             return "packet_too_large"  # [MQTT-3.1.2-25]
         head = frame[0]
         if self.blocked and not self.room(len(head)):
+            if self.outgoing_aliases is not None:
+                self.outgoing_aliases.forget(message.topic)  # this packet may have brought it
             return "outbox_full"
         out = self.out
         if not out:
@@ -262,9 +264,7 @@ class Output:
                 )
                 if self._fits(frame, qos):
                     return frame
-                if first:
-                    aliases.forget(message.topic)
-                return None
+                aliases.forget(message.topic)  # without one it may be shorter
         frame = message.parts(self.version5, qos, retain, identifiers, self.core.now)
         if not self._fits(frame, qos):
             return None

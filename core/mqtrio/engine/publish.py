@@ -7,7 +7,10 @@ differ in `origin` and in who is told what became of them.
 import logging
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from mqtrio.engine.convert import event_of, is_text, message_from
+from mqtrio.engine.pressure import Behind
 from mqtrio.engine.router import SLICE
 from mqtrio.engine.steps import Steps, detach
 from mqtrio.errors import ProtocolError
@@ -227,12 +230,13 @@ def submit(
     """Authorize, transform and publish one message; returns its Outcome."""
     hooks = core.hooks
     if connection is None or not connection.remembers(event.topic):
+        rulings = 0 if connection is None else connection.rulings
         allowed = yield from combine.authorize_publish(hooks, event, permissions)
         if isinstance(allowed, Deny):
             log.debug("denied %r to publish to %r: %s", event.client_id, event.topic, allowed.why)
             return Outcome(allowed.reason_code, allowed.reason_string)
         if allowed.remember and connection is not None:
-            connection.remember(event.topic)
+            connection.remember(event.topic, rulings)
     if hooks.transform_publish:
         changed = yield from combine.transform_publish(hooks, event, core.limits.topic_levels)
         if not isinstance(changed, PublishEvent):
@@ -316,19 +320,60 @@ def _accept_slowly(
     packet: Publish | None,
     event: PublishEvent | None,
 ) -> Steps:
-    """`_accept` for a message with very many targets."""
+    """`_accept` for a message with very many targets: all get it, whatever the publisher does.
+
+    It has a task of its own, because that of the publisher ends with its connection. A part of the
+    targets would be left out then, at QoS 2 for good: its identifier says that all have it.
+    """
     refusal = _no_room(core, route, message)
     if refusal is not None:
         return refusal
-    journal = core.recorder.journal
-    yield journal.begin_action()
+    outcome = Outcome(ReasonCode.UNSPECIFIED_ERROR, unanswered=True)
+    behind: dict[Behind, None] = {}
+    over = trio.Event()
+
+    def steps() -> Steps:
+        nonlocal outcome
+        journal = core.recorder.journal
+        try:
+            yield journal.begin_action()
+            try:
+                if connection is None or not connection.closed:
+                    outcome = yield from _deliver_slowly(
+                        core, route, message, connection, packet, event, behind
+                    )
+            finally:
+                journal.end_action()
+        finally:
+            over.set()
+
+    detach(core, steps())
+    while not over.is_set():
+        try:
+            yield over.wait()
+        except trio.TooSlowError:
+            pass  # the deadline is for hooks
+    for outlet in behind:
+        if outlet.stalled is not None:
+            core.pressure.congested[outlet] = None
+    return outcome
+
+
+def _deliver_slowly(
+    core: "Core",
+    route: "Route",
+    message: Message,
+    connection: "Connection | None",
+    packet: Publish | None,
+    event: PublishEvent | None,
+    behind: dict[Behind, None],
+) -> Steps:
     core.deliveries.hold(message)
     try:
         batch = _begin(core, message, connection, packet)
-        delivered = yield from core.router.deliver_slowly(route, message)
+        delivered = yield from core.router.deliver_slowly(route, message, behind)
     finally:
         core.deliveries.let_go(message)
-        journal.end_action()
     return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
 
 
@@ -354,7 +399,7 @@ def _begin(
     batch = _receive(core, connection, packet)
     if message.retain:
         retained = core.retention.keep(message)
-        if message.qos:
+        if message.qos and retained is not COMMITTED:
             batch = retained
     return batch
 

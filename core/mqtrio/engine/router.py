@@ -1,8 +1,10 @@
 """From a message to the sessions that want it (3.3.4, 4.5)."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine.convert import changed_message, event_of
+from mqtrio.engine.pressure import Behind
 from mqtrio.engine.route import EMPTY, Group, Route, merged
 from mqtrio.engine.steps import Steps
 from mqtrio.engine.weights import of_subscription
@@ -16,8 +18,9 @@ from mqtrio.store.batch import COMMITTED, Batch, BatchState
 if TYPE_CHECKING:
     from mqtrio.engine.core import Core
 
-#: Topics whose route is remembered.
+#: Topics whose route is remembered, and the targets of all these together.
 ROUTES: Final = 50_000
+ROUTED: Final = 4_000_000
 
 #: The route of a longer topic is not remembered.
 LONGEST_REMEMBERED: Final = 256
@@ -29,12 +32,13 @@ SLICE: Final = 2000
 class Router:
     """Finds the targets of messages and hands the messages to them."""
 
-    __slots__ = ("core", "index", "routes")
+    __slots__ = ("core", "index", "routes", "_routed")
 
     def __init__(self, core: "Core") -> None:
         self.core = core
         self.index = SubscriptionIndex()
         self.routes: dict[str, Route] = {}
+        self._routed = 0
 
     # -- subscriptions
 
@@ -60,9 +64,15 @@ class Router:
     def forget(self, pattern: str) -> None:
         """The targets of topics that match `pattern` have changed."""
         if has_wildcards(pattern):
-            self.routes.clear()
-        else:
-            self.routes.pop(pattern, None)
+            self._forget_all()
+            return
+        route = self.routes.pop(pattern, None)
+        if route is not None:
+            self._routed -= route.weight
+
+    def _forget_all(self) -> None:
+        self.routes.clear()
+        self._routed = 0
 
     def forget_session(self, session: Session) -> None:
         """A session's messages must be written otherwise from now on."""
@@ -73,12 +83,13 @@ class Router:
         """The targets of a topic."""
         route = self.routes.get(topic)
         if route is None:
-            if len(self.routes) >= ROUTES:
-                self.routes.clear()
             match = self.index.match(topic)
             route = Route(topic, match, self.core.limits.topic_levels, SLICE)
             if len(topic) <= LONGEST_REMEMBERED:
+                if len(self.routes) >= ROUTES or self._routed + route.weight > ROUTED:
+                    self._forget_all()
                 self.routes[topic] = route
+                self._routed += route.weight
         return route
 
     # -- handing over
@@ -101,7 +112,9 @@ class Router:
                     return ReasonCode.QUOTA_EXCEEDED
                 if session.reloading:
                     return ReasonCode.UNSPECIFIED_ERROR
-        for session, _ in route.picky:
+        for session, subscriptions in route.picky:
+            if not _may_wait(message, session, subscriptions):
+                continue
             if session.reloading:
                 return ReasonCode.UNSPECIFIED_ERROR
             if (reject and session.full) or (over and not _goes_on(session)):
@@ -122,26 +135,55 @@ class Router:
             batch = self.deliver_specially(route, message) or batch
         return batch
 
-    def deliver_slowly(self, route: Route, message: Message) -> Steps:
-        """Like `deliver`, for very many targets: others have their turns in between."""
+    def deliver_slowly(self, route: Route, message: Message, behind: dict[Behind, None]) -> Steps:
+        """Like `deliver`, for very many targets: others have their turns in between.
+
+        `behind` gets the outlets that were congested by it.
+        """
         core = self.core
         batch = COMMITTED
         done = 0
+        for stored, count in self._piecemeal(route, message):
+            batch = stored or batch
+            if batch.state is BatchState.FAILED:
+                break
+            done += count
+            if done >= SLICE:
+                done = 0
+                behind.update(core.pressure.congested)
+                yield core.next_turn()
+        behind.update(core.pressure.congested)
+        return batch
+
+    def _piecemeal(self, route: Route, message: Message) -> Iterator[tuple[Batch | None, int]]:
+        """Deliver to a part of the targets with each step; yields its batch and its size.
+
+        The route gets old in between: sessions have ended, or came back in another version.
+        """
         for group in route.groups:
-            sessions = group.sessions
-            for start in range(0, len(sessions), SLICE):
-                part = Group(group.profile, group.qos, group.retain_as_published, group.identifiers)
-                part.sessions = [
-                    session for session in sessions[start : start + SLICE] if not session.ended
+            for start in range(0, len(group.sessions), SLICE):
+                targets = [
+                    session
+                    for session in group.sessions[start : start + SLICE]
+                    if not session.ended
                 ]
-                batch = self.deliver_to_group(part, message) or batch
-                if batch.state is BatchState.FAILED:
-                    return batch
-                done += len(part.sessions)
-                if done >= SLICE:
-                    done = 0
-                    yield core.next_turn()
-        return self.deliver_specially(route, message) or batch
+                alike = Group(
+                    group.profile, group.qos, group.retain_as_published, group.identifiers
+                )
+                alike.sessions = [one for one in targets if one.profile == group.profile]
+                yield self.deliver_to_group(alike, message), len(alike.sessions)
+                for session in targets:
+                    if session.profile != group.profile:
+                        single = Group(
+                            session.profile, group.qos, group.retain_as_published, group.identifiers
+                        )
+                        single.sessions = [session]
+                        yield self.deliver_to_group(single, message), 1
+        for session, subscriptions in route.picky:
+            if not session.ended:
+                yield self._pick(session, subscriptions, message), 1
+        for share in route.shares:
+            yield self.share(share, message), 1
 
     def deliver_to_group(self, group: Group, message: Message) -> Batch | None:
         """Hand a message to sessions whose copies are alike; returns its batch if there is one."""
@@ -355,6 +397,12 @@ class Router:
             else:
                 core.statistics.dropped["outbox_full"] += 1
                 session.dropped += 1
+
+
+def _may_wait(message: Message, session: Session, subscriptions: list[Subscription]) -> bool:
+    """Whether subscriptions that are looked at one by one may want a message above QoS 0."""
+    own = message.client_id == session.client_id
+    return any(wanted.qos and not (own and wanted.no_local) for wanted in subscriptions)
 
 
 def has_room(subscription: Subscription) -> bool:

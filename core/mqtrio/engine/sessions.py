@@ -1,5 +1,6 @@
 """The sessions of a broker: who holds which, how they are claimed, left and ended (4.1, 3.1.4)."""
 
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mqtrio.engine.router import has_room
@@ -239,21 +240,18 @@ class Sessions:
             if delivery.group is not None and not (delivery.sent and delivery.qos == 2)
         ]
         core = self.core
+        moved: set[Delivery] = set()
         for delivery in shared:
             group = delivery.group
             assert group is not None
-            if not ended and group.next_member(has_room) is None:
-                return
-            if delivery.packet_id in session.inflight:
+            if not ended and not any(map(has_room, group.members.values())):
+                break
+            if session.inflight.get(delivery.packet_id) is delivery:
                 del session.inflight[delivery.packet_id]
             else:
-                assert session.queue is not None
-                session.queue.remove(delivery)
-                session.queue_bytes -= delivery.message.size
-            message = delivery.message
-            core.router.share(group, message)
+                moved.add(delivery)
+            core.router.share(group, delivery.message)
             core.deliveries.settle(session, delivery)
-
-    def sessions_of(self, username: str | None) -> list[Session]:
-        """The sessions that a user owns."""
-        return [session for session in self.by_id.values() if session.username == username]
+        if moved and session.queue is not None:  # all at once: one by one takes quadratic time
+            session.queue = deque(kept for kept in session.queue if kept not in moved)
+            session.queue_bytes = sum(kept.message.size for kept in session.queue)
