@@ -108,9 +108,11 @@ class Restorer:
             if session is not None:
                 core.sessions.forget(session)
             core.sessions.reloading.discard(client_id)
+        for client_id in rows:
+            self._session(loaded.sessions[client_id])
+        for client_id in rows:
+            self._fill(loaded.sessions[client_id], rows[client_id])
         for client_id in client_ids:
-            if client_id in loaded.sessions:
-                self._session(loaded.sessions[client_id], rows[client_id])
             if client_id in loaded.wills:
                 self._will(client_id, loaded.wills[client_id])
         core.recorder.messages_known()
@@ -119,9 +121,12 @@ class Restorer:
     # -- parts
 
     async def _sessions(self, loaded: Loaded, client_ids: Collection[str]) -> None:
+        # All subscriptions first: a queued message may belong to one that others share.
+        for client_id in client_ids:
+            self._session(loaded.sessions[client_id])
         for client_id in client_ids:
             rows = await self._queue(client_id) if loaded.sessions[client_id].queued else []
-            self._session(loaded.sessions[client_id], rows)
+            self._fill(loaded.sessions[client_id], rows)
 
     async def _queue(self, client_id: str) -> list[QueuedRow]:
         rows: list[QueuedRow] = []
@@ -133,7 +138,8 @@ class Restorer:
                 break
         return rows
 
-    def _session(self, loaded: LoadedSession, rows: list[QueuedRow]) -> None:
+    def _session(self, loaded: LoadedSession) -> None:
+        """Make a session with its subscriptions."""
         core = self.core
         record = loaded.session
         session = Session(record.client_id, record.username, record.version)
@@ -157,6 +163,11 @@ class Restorer:
                 )
             )
         core.subscriptions.compile_again(session, "resume")
+
+    def _fill(self, loaded: LoadedSession, rows: list[QueuedRow]) -> None:
+        """Give a session its queue, and let its expiry interval run."""
+        core = self.core
+        session = core.sessions.by_id[loaded.session.client_id]
         for queued in rows:
             self._queued(session, queued, self._stored(queued.message))
         closed_at = loaded.closed_at
