@@ -86,7 +86,7 @@ class Decoder:
         #: The protocol level of a CONNECT that was refused for whatever reason (without the bit
         #: that bridges set): it tells the form of the CONNACK. 0 if no level was seen.
         self.refused_level = 0
-        #: True while nothing is held: `take` has nothing to give or to raise before more bytes come.
+        #: True while nothing is held: `take` has nothing to give or raise before more bytes come.
         self.idle = True
         self._refusals = refusals(version, from_client)
         self._maximum_packet_size = maximum_packet_size
