@@ -77,9 +77,9 @@ class Limits:
         128, "levels a topic or topic filter may have", minimum=1, maximum=TWO_BYTES + 1
     )
     subscriptions_per_session: int = setting(250_000, "subscriptions a session may hold", minimum=0)
-    queue_messages: int = setting(100_000, "messages that may wait for one session", minimum=0)
+    queue_messages: int = setting(100_000, "messages that may wait for one session", minimum=1)
     queue_bytes: int = setting(
-        64 * MIB, "bytes that may wait for one session", minimum=0, unit="bytes"
+        64 * MIB, "bytes that may wait for one session", minimum=1, unit="bytes"
     )
     overflow: Literal["reject", "drop_oldest", "drop_newest"] = setting(
         "reject", "what happens to a QoS 1 or 2 message that finds a session's queue full"

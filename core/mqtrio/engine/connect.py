@@ -346,10 +346,26 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
     """Claim the session and answer with CONNACK."""
     core = connection.core
     limits = answer.limits or NO_LIMITS
+    wanted = _wanted_expiry(packet)
+    expiry_interval = core.sessions.capped_expiry(wanted, limits)
+    keep_alive = _keep_alive(connection, packet, limits)
+    connection.keep_alive = float(keep_alive)
+    connection.decoder.maximum_packet_size = (
+        limits.maximum_packet_size or core.limits.maximum_packet_size
+    )
+    acknowledgement = ConnAck()
+    if connection.version5:
+        _describe(connection, packet, answer, acknowledgement)
+        if expiry_interval != wanted:
+            acknowledgement.session_expiry_interval = expiry_interval
+        acknowledgement.assigned_client_identifier = assigned or None
+        acknowledgement.server_keep_alive = keep_alive if keep_alive != packet.keep_alive else None
+    data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
+    if data is None:  # known before anything changes
+        raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
     claim = core.sessions.claim(connection, packet.clean_start)
     session = connection.session = claim.session
-    wanted = _wanted_expiry(packet)
-    session.expiry_interval = core.sessions.capped_expiry(wanted, limits)
+    session.expiry_interval = expiry_interval
     session.username = connection.username
     core.sessions.set_bounds(session, limits)
     session.window = min(
@@ -357,30 +373,13 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
         packet.receive_maximum or RECEIVE_MAXIMUM,
     )
     _set_profile(connection, session, packet)
-    if connection.version5:
-        maximum = core.limits.topic_alias_maximum
-        if limits.topic_alias_maximum is not None:
-            maximum = limits.topic_alias_maximum
-        connection.incoming_aliases = IncomingAliases(maximum)
-    keep_alive = _keep_alive(connection, packet, limits)
-    connection.keep_alive = float(keep_alive)
-    connection.decoder.maximum_packet_size = (
-        limits.maximum_packet_size or core.limits.maximum_packet_size
-    )
     connection.handlers = core.handlers.CONNECTED
     if connection.authentication is not None:
         connection.authentication.running = False
-    acknowledgement = ConnAck(claim.present and packet.version != MQTT_3_1)
-    if connection.version5:
-        _describe(connection, packet, answer, acknowledgement)
-        acknowledgement.session_expiry_interval = (
-            session.expiry_interval if session.expiry_interval != wanted else None
-        )
-        acknowledgement.assigned_client_identifier = assigned or None
-        acknowledgement.server_keep_alive = keep_alive if keep_alive != packet.keep_alive else None
-    data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
-    if data is None:
-        raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
+    if claim.present and packet.version != MQTT_3_1:
+        acknowledgement.session_present = True
+        data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
+        assert data is not None  # as long as before
     if packet.will is not None:  # not before: who is refused has no will
         connection.will = PendingWill(
             packet.will, connection.client_id, connection.username, connection.permissions
@@ -429,11 +428,14 @@ def _describe(
     core = connection.core
     limits = answer.limits or NO_LIMITS
     extra = answer.properties or NO_PROPERTIES
+    aliases = core.limits.topic_alias_maximum
+    if limits.topic_alias_maximum is not None:
+        aliases = limits.topic_alias_maximum
+    connection.incoming_aliases = IncomingAliases(aliases)
     connection.receive_maximum = limits.receive_maximum or core.limits.receive_maximum
     acknowledgement.receive_maximum = connection.receive_maximum
     acknowledgement.maximum_packet_size = connection.decoder.maximum_packet_size
-    assert connection.incoming_aliases is not None
-    acknowledgement.topic_alias_maximum = connection.incoming_aliases.maximum or None
+    acknowledgement.topic_alias_maximum = aliases or None
     if connection.maximum_qos < 2:
         acknowledgement.maximum_qos = connection.maximum_qos
     if not core.settings.session.retain_available:

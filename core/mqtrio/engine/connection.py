@@ -59,6 +59,7 @@ class Connection(Output):
         "peer",
         "client",
         "timer",
+        "pause",
         "undecoded",
         "weight",
         "packets",
@@ -98,6 +99,7 @@ class Connection(Output):
             address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
         )
         self.timer: Timer | None = None
+        self.pause: Timer | None = None
         self.undecoded = 0
         self.packets: list[Packet] = []
         self.at = 0
@@ -140,7 +142,6 @@ class Connection(Output):
         if self.closed:
             return
         core = self.core
-        self.last_seen = core.now
         core.statistics.bytes_received += len(data)
         decoder = self.decoder
         decoder.feed(data)
@@ -173,6 +174,7 @@ class Connection(Output):
                 if not packets:
                     break
                 core.statistics.packets_received += len(packets)
+                self.last_seen = core.now  # packets count, not bytes [MQTT-3.1.2-22]
             packet = packets[at]
             core.work += PACKET_WORK
             if packet.__class__ is Publish and not self.asked:
@@ -202,8 +204,8 @@ class Connection(Output):
 
     def proceed(self) -> None:
         """Its turn has come again: go on where it stopped."""
-        if self.session is not None and self.session.replays:
-            self.core.deliveries.replay(self.session)
+        if self.session is not None:
+            self.core.deliveries.go_on(self.session)
         self.unhold(BUDGET)
 
     def unhold(self, bit: int) -> None:
@@ -265,7 +267,9 @@ class Connection(Output):
         """A plugin wants nothing more to be read for so long."""
         self.hold |= THROTTLE
         timers = self.core.timers
-        timers.call_at(self.core.now + seconds, lambda now: self.wake(THROTTLE))
+        if self.pause is not None:
+            timers.cancel(self.pause)
+        self.pause = timers.call_at(self.core.now + seconds, lambda now: self.wake(THROTTLE))
 
     def await_room(self) -> None:
         """The store is behind: read no more until it has caught up."""
@@ -392,10 +396,21 @@ class Connection(Output):
         self.at = 0
         if self.timer is not None:
             self.core.timers.cancel(self.timer)
+        if self.pause is not None:
+            self.core.timers.cancel(self.pause)
         if self.steps is not None:
             self.steps.cancel()
         self.core.connection_closed(self, reason_code, why)
         self.link.close()
+
+    def starve(self) -> None:
+        """It takes no bytes: what waits for it is let go."""
+        self.close(ReasonCode.UNSPECIFIED_ERROR, "it takes no bytes", say=False)
+        self.link.abort()
+
+    def say_goodbye(self) -> None:
+        """The broker stops."""
+        self.close(ReasonCode.SERVER_SHUTTING_DOWN, "the broker is stopping")
 
     def lost(self) -> None:
         """The link is gone without a word."""

@@ -107,8 +107,11 @@ class Core:
         self.work = 0
 
     def turn(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Make one call from outside of the poller (a timer, a commit) a turn of its own."""
-        self.tick()
+        """Make one call from outside of the poller (a timer, a commit) a turn of its own.
+
+        A hook may also call from inside of a turn, whose `work` then goes on counting.
+        """
+        self.now = self.clock.monotonic()
         try:
             function(*arguments)
         except Exception as error:  # noqa: BLE001 - reported, with its traceback
@@ -294,15 +297,14 @@ class Core:
                 stuck[connection] = (connection.progress, since)
             for connection, (_, since) in stuck.items():
                 if self.now - since >= self.limits.write_timeout:
-                    connection.close(ReasonCode.UNSPECIFIED_ERROR, "it takes no bytes", say=False)
-                    connection.link.abort()
+                    self.guard(connection, connection.starve)
             self.flush()
 
     def goodbye(self) -> None:
         """Tell all clients that the broker stops; their wills follow the standard."""
         self.leaving = True
         for connection in list(self.connections):
-            connection.close(ReasonCode.SERVER_SHUTTING_DOWN, "the broker is stopping")
+            self.guard(connection, connection.say_goodbye)
         self.flush()
 
 

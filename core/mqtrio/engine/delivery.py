@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 #: Retained messages replayed before others have their turn.
 REPLAY_SLICE: Final = 256
 
+#: Expired messages dropped from a queue before others have their turn.
+EXPIRED_SLICE: Final = 1000
+
 #: Replayed messages that may wait in a session's queue; more are not fetched before.
 REPLAY_AHEAD: Final = 256
 
@@ -79,14 +82,25 @@ class Deliveries:
         core = self.core
         queue = session.queue
         inflight = session.inflight
-        while queue and not outlet.blocked and len(inflight) < session.window:
+        expired = 0
+        # An observer that is told may end the connection.
+        while (
+            queue
+            and not outlet.blocked
+            and len(inflight) < session.window
+            and session.outlet is outlet
+        ):
             delivery = queue[0]
             if delivery.waits:
+                break
+            if expired >= EXPIRED_SLICE:
+                outlet.again()
                 break
             session.dequeue()
             core.work += 1
             message = delivery.message
             if not delivery.sent and message.expired(core.now):  # [MQTT-3.3.2-5], [MQTT-4.3.3-7]
+                expired += 1
                 self.settle(session, delivery)
                 self.drop(session, message, "expired")
             elif session.stored and delivery.qos == 2 and not delivery.packet_id:
@@ -97,10 +111,19 @@ class Deliveries:
                 self.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
             elif core.hooks.delivered:
                 core.observers.delivered(session, message, delivery.qos, delivery.retain)
+        if session.outlet is not outlet:
+            return
         if outlet.stalled is not None or outlet.slow:
             self._relieve(session)
         if session.replays and not outlet.blocked and session.waiting < REPLAY_AHEAD // 2:
             outlet.again()
+
+    def go_on(self, session: Session) -> None:
+        """A turn has come that `outlet.again` asked for."""
+        if session.queue:
+            self.pump(session)
+        if session.replays:
+            self.replay(session)
 
     def committed(self, session: Session, delivery: Delivery) -> None:
         """The store has a QoS 2 message: it goes out, if its turn has come already."""
@@ -159,6 +182,8 @@ class Deliveries:
                         router.give(
                             session, copy, min(copy.qos, subscription.qos), True, identifiers
                         )
+                if session.outlet is not outlet:
+                    return  # an observer has ended the connection
                 if outlet.blocked or session.waiting >= REPLAY_AHEAD:
                     return
                 if sent >= REPLAY_SLICE:

@@ -106,7 +106,9 @@ class Output:
     # -- packets
 
     def write(self, data: bytes) -> None:
-        """Add bytes to what goes out at the end of this turn."""
+        """Add bytes to what goes out at the end of this turn; nothing follows the goodbye."""
+        if self.closed:
+            return
         out = self.out
         if not out:
             self.core.dirty.append(self)

@@ -344,6 +344,8 @@ class Router:
 
         Returns the batch that it is stored with, None if it isn't stored.
         """
+        if session.ended:
+            return None
         core = self.core
         delivery = Delivery(message, qos, retain, identifiers, group)
         core.deliveries.hold(message)
@@ -422,7 +424,7 @@ def _goes_on(session: Session) -> bool:
 
 def _can_wait(subscription: Subscription) -> bool:
     session = subscription.session
-    return subscription.qos > 0 and not session.full and not session.reloading
+    return subscription.qos > 0 and not (session.full or session.reloading or session.ended)
 
 
 def _is_connected(subscription: Subscription) -> bool:

@@ -1,7 +1,10 @@
 """The sessions of a broker: who holds which, how they are claimed, left and ended (4.1, 3.1.4)."""
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
 
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
     from mqtrio.engine.core import Core
 
+
+#: Subscriptions of an ended session that are taken away in one go.
+UNSUBSCRIBED: Final = 2000
 
 NO_LIMITS: Final = ClientLimits()
 
@@ -207,8 +213,17 @@ class Sessions:
             session, RefusedError(ReasonCode.ADMINISTRATIVE_ACTION, "the session has been ended")
         )
         self._stop_timer(session)
-        for topic_filter in list(session.subscriptions):
-            self.core.router.remove(session, topic_filter)
+        few = len(session.subscriptions) <= UNSUBSCRIBED
+        if few or not self.core.spawn(self._unsubscribe, session):
+            for topic_filter in list(session.subscriptions):
+                self.core.router.remove(session, topic_filter)
+
+    async def _unsubscribe(self, session: Session) -> None:
+        """Take the many subscriptions of an ended session away, and let others have their turns."""
+        while session.subscriptions:
+            for topic_filter in list(islice(session.subscriptions, UNSUBSCRIBED)):
+                self.core.router.remove(session, topic_filter)
+            await trio.lowlevel.checkpoint()
 
     def close_local(self, session: Session, error: Exception) -> None:
         """Tell the program of this process that holds a session, if one does, that it is over."""

@@ -99,6 +99,8 @@ def _subscribe(connection: "Connection", packet: Subscribe) -> Steps:
         codes.append(granted.reason_code)
         if granted.batch is not COMMITTED:
             batch = granted.batch
+        if core.work >= core.budget:  # a packet may hold thousands of filters
+            yield core.next_turn()
         subscription = granted.subscription
         if subscription is not None and wants_retained(subscription, granted.new):
             replays.append(subscription)
@@ -136,6 +138,10 @@ def _acknowledge(connection: "Connection", packet: SubAck, batch: Batch) -> None
 
 def on_unsubscribe(connection: "Connection", packet: Unsubscribe) -> None:
     """Every filter is answered, all in one UNSUBACK [MQTT-3.10.4-4] to [MQTT-3.10.4-6]."""
+    connection.start(_unsubscribe(connection, packet))
+
+
+def _unsubscribe(connection: "Connection", packet: Unsubscribe) -> Steps:
     core = connection.core
     session = connection.session
     assert session is not None
@@ -152,6 +158,10 @@ def on_unsubscribe(connection: "Connection", packet: Unsubscribe) -> None:
         codes.append(code)
         if removed is not COMMITTED:
             batch = removed
+        if core.work >= core.budget:
+            yield core.next_turn()
+        if connection.closed:  # an observer did that
+            return
     _acknowledge(connection, UnsubAck(packet.packet_id, tuple(codes)), batch)
 
 

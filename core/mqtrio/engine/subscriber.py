@@ -210,4 +210,4 @@ class Subscriber:
 
     async def _replay(self) -> None:
         await trio.lowlevel.checkpoint()
-        self._core.turn(self._core.deliveries.replay, self.session)
+        self._core.turn(self._core.deliveries.go_on, self.session)

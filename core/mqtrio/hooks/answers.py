@@ -58,8 +58,8 @@ class ClientLimits:
     maximum_expiry_interval: int | None = field(default=None, validator=optional(ge(0)))
     maximum_keep_alive: int | None = field(default=None, validator=optional(ge(1)))
     subscriptions: int | None = field(default=None, validator=optional(ge(0)))
-    queue_messages: int | None = field(default=None, validator=optional(ge(0)))
-    queue_bytes: int | None = field(default=None, validator=optional(ge(0)))
+    queue_messages: int | None = field(default=None, validator=optional(ge(1)))
+    queue_bytes: int | None = field(default=None, validator=optional(ge(1)))
 
 
 @final
