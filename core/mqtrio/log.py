@@ -1,7 +1,9 @@
 """The log: what the engine says about clients, and how the server writes it.
 
 Libraries only say: they take `logging.getLogger("mqtrio....")` and put what they know into `extra`
-fields. Handlers are set up by the command line (`set_up`) or by the program that embeds a broker.
+fields. Handlers are set up by the command line (`set_up`) or by the program that embeds a broker,
+whose formatter may know nothing of fields: so the text of a record names the client and the reason,
+too, and our own formatters, which write every field, take the short text (`SHORT`) in its place.
 Passwords, tokens and payloads have no place here; a field that is called so is not written.
 """
 
@@ -24,8 +26,16 @@ SECRET: Final = frozenset(
     | {"token"}
 )
 
+#: The field of a record with its text less what its other fields say.
+SHORT: Final = "mqtrio_short"
+
 #: What every record has, whoever makes it; the rest came through `extra`.
-_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    SHORT,
+}
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@+\-#$%*,\[\]()]+").fullmatch
 
@@ -53,8 +63,10 @@ def connected(
             "protocol_version": protocol_version,
             "keep_alive": keep_alive,
             "resumed": resumed,
+            SHORT: "connected",
         }
-        CONNECTIONS.info("connected", extra=fields)
+        # %r, because clients choose their identifiers: no line of a log is theirs to make.
+        CONNECTIONS.info("connected: %r from %s", client_id, address, extra=fields)
 
 
 def disconnected(
@@ -71,7 +83,7 @@ def refused(client_id: str, username: str | None, address: str, reason_code: int
 
 def _ended(
     level: int,
-    message: str,
+    event: str,
     client_id: str,
     username: str | None,
     address: str,
@@ -85,8 +97,12 @@ def _ended(
             "address": address,
             "reason_code": f"0x{reason_code:02X}",
             "why": why,
+            SHORT: event,
         }
-        CONNECTIONS.log(level, message, extra=fields)
+        code = fields["reason_code"]
+        CONNECTIONS.log(
+            level, "%s: %r from %s, %s %r", event, client_id, address, code, why, extra=fields
+        )
 
 
 # -- how it is written -----------------------------------------------------------------------------
@@ -123,6 +139,11 @@ class _Formatter(logging.Formatter):
             self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._date}.{int(record.msecs):03}Z"
 
+    def text(self, record: logging.LogRecord) -> str:
+        """Give the text, without what the fields say again."""
+        short = getattr(record, SHORT, None)
+        return record.getMessage() if short is None else str(short)
+
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """Give the extra fields that have a value."""
         every = vars(record)
@@ -153,7 +174,7 @@ class TextFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
-        message = record.getMessage()
+        message = self.text(record)
         if not message.isprintable():
             message = _quote(message)[1:-1]
         line = f"{self.time(record)} {record.levelname.lower()} {record.name} {message}"
@@ -173,7 +194,7 @@ class JsonFormatter(_Formatter):
             "time": self.time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self.text(record),
         }
         trace = self.trace(record)
         if trace:

@@ -166,7 +166,7 @@ def test_set_up_again_replaces_what_was() -> None:
 # -- what the engine says ------------------------------------------------------------------------
 
 
-CASES: list[tuple[Callable[[], None], int, str]] = [
+CASES: list[tuple[Callable[[], None], int, str, str]] = [
     (
         lambda: log.connected(
             "c1", "ann", "::1", "mqtt://l", protocol_version=5, keep_alive=60, resumed=False
@@ -174,29 +174,42 @@ CASES: list[tuple[Callable[[], None], int, str]] = [
         logging.INFO,
         "connected client_id=c1 username=ann address=::1 listener=mqtt://l protocol_version=5 "
         "keep_alive=60 resumed=false",
+        "connected: 'c1' from ::1",
     ),
     (
         lambda: log.disconnected("c1", None, "::1", 0x8D, "keep alive timeout"),
         logging.INFO,
         'disconnected client_id=c1 address=::1 reason_code=0x8D why="keep alive timeout"',
+        "disconnected: 'c1' from ::1, 0x8D 'keep alive timeout'",
     ),
     (
-        lambda: log.refused("", None, "::1", 0x87, "no"),
+        lambda: log.refused("a\nb", None, "::1", 0x87, "no"),
         logging.WARNING,
-        'refused client_id="" address=::1 reason_code=0x87 why=no',
+        'refused client_id="a\\nb" address=::1 reason_code=0x87 why=no',
+        "refused: 'a\\nb' from ::1, 0x87 'no'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("say", "level", "written"), CASES)
+@pytest.mark.parametrize(("say", "level", "written", "plain"), CASES)
 def test_what_is_said_of_clients(
-    say: Callable[[], None], level: int, written: str, caplog: pytest.LogCaptureFixture
+    say: Callable[[], None],
+    level: int,
+    written: str,
+    plain: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Ours write each fact once; whoever writes the message only has client and reason in it."""
     caplog.set_level(logging.INFO, "mqtrio.connections")
     say()
     (made,) = caplog.records
     assert (made.name, made.levelno) == ("mqtrio.connections", level)
     assert TextFormatter().format(made).partition("mqtrio.connections ")[2] == written
+    assert logging.Formatter().format(made) == plain
+    read = json.loads(JsonFormatter().format(made))
+    assert read["message"] == written.split()[0]
+    assert read["address"] == "::1"
+    assert log.SHORT not in read
 
 
 @pytest.mark.parametrize("say", [case[0] for case in CASES])
