@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from mqtrio.hooks.events import DropReason
+from mqtrio.state.index import Subscription
 from mqtrio.state.message import Message
 from mqtrio.state.session import Delivery, Session
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
 
 #: Retained messages replayed before others have their turn.
 REPLAY_SLICE: Final = 256
+
+#: What a search in them counts for in such a slice, and each time that it passed over very many
+#: which don't match.
+SEARCH: Final = 8
+MISS: Final = 32
 
 #: Expired messages dropped from a queue before others have their turn.
 EXPIRED_SLICE: Final = 1000
@@ -82,7 +88,7 @@ class Deliveries:
         core = self.core
         queue = session.queue
         inflight = session.inflight
-        expired = 0
+        expired = size = 0
         # An observer that is told may end the connection.
         while (
             queue
@@ -93,12 +99,13 @@ class Deliveries:
             delivery = queue[0]
             if delivery.waits:
                 break
-            if expired >= EXPIRED_SLICE:
+            if expired >= EXPIRED_SLICE or size > core.limits.outbox_soft:
                 outlet.again()
                 break
             session.dequeue()
-            core.work += 1
+            core.work += 8
             message = delivery.message
+            size += message.size
             if not delivery.sent and message.expired(core.now):  # [MQTT-3.3.2-5], [MQTT-4.3.3-7]
                 expired += 1
                 self.settle(session, delivery)
@@ -160,34 +167,45 @@ class Deliveries:
         replays = session.replays
         if outlet is None or not replays:
             return
-        core = self.core
-        router = core.router
-        sent = 0
-        while replays:
+        limits = self.core.limits
+        spent = size = 0
+        while replays and spent < REPLAY_SLICE and size <= limits.outbox_soft:
+            spent += SEARCH
             subscription, messages = replays[0]
             if session.subscriptions.get(subscription.topic_filter) is not subscription:
                 replays.popleft()  # it was ended or replaced meanwhile [MQTT-3.10.4-2]
                 continue
-            identifiers = (subscription.identifier,) if subscription.identifier else ()
             for message in messages:
-                sent += 1
-                core.work += 4
-                if message is not None and not message.expired(core.now):
-                    copy = router.filtered(subscription, message)
-                    if copy is None:
-                        self.drop(session, message, "delivery_filter")
-                    else:
-                        core.statistics.messages_sent += 1
-                        # [MQTT-3.3.1-8 of 3.1.1]: RETAIN is 1 whatever was published.
-                        router.give(
-                            session, copy, min(copy.qos, subscription.qos), True, identifiers
-                        )
+                if message is None:
+                    spent += MISS
+                else:
+                    spent += 1
+                    size += message.size
+                    self._replay_one(session, subscription, message)
                 if session.outlet is not outlet:
                     return  # an observer has ended the connection
                 if outlet.blocked or session.waiting >= REPLAY_AHEAD:
+                    self.core.work += 16 * spent
                     return
-                if sent >= REPLAY_SLICE:
-                    outlet.again()
-                    return
-            replays.popleft()
-        session.replays = None
+                if spent >= REPLAY_SLICE or size > limits.outbox_soft:
+                    break
+            else:
+                replays.popleft()
+        self.core.work += 16 * spent
+        if replays:
+            outlet.again()
+        else:
+            session.replays = None
+
+    def _replay_one(self, session: Session, subscription: Subscription, message: Message) -> None:
+        core = self.core
+        if message.expired(core.now):
+            return
+        copy = core.router.filtered(subscription, message)
+        if copy is None:
+            self.drop(session, message, "delivery_filter")
+            return
+        core.statistics.messages_sent += 1
+        identifiers = (subscription.identifier,) if subscription.identifier else ()
+        # [MQTT-3.3.1-8 of 3.1.1]: RETAIN is 1 whatever was published.
+        core.router.give(session, copy, min(copy.qos, subscription.qos), True, identifiers)

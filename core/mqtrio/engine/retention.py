@@ -1,6 +1,6 @@
 """The retained messages of a broker, and the end of their lifetimes (3.3.1.3)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.timers import Timer
 from mqtrio.state.message import Message
@@ -8,6 +8,9 @@ from mqtrio.store.batch import COMMITTED, Batch
 
 if TYPE_CHECKING:
     from mqtrio.engine.core import Core
+
+#: What keeping a message costs of a turn's budget.
+RETAIN_WORK: Final = 32
 
 
 class Retention:
@@ -25,6 +28,7 @@ class Retention:
         [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]
         """
         core = self.core
+        core.work += RETAIN_WORK
         topic = message.topic
         if not message.payload:
             if not self._remove(topic):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROUTES: Final = 50_000
 ROUTED: Final = 4_000_000
 
+#: What finding the targets of a topic anew costs of a turn's budget.
+SEARCH_WORK: Final = 16
+
 #: The route of a longer topic is not remembered.
 LONGEST_REMEMBERED: Final = 256
 
@@ -84,6 +87,7 @@ class Router:
         route = self.routes.get(topic)
         if route is None:
             match = self.index.match(topic)
+            self.core.work += SEARCH_WORK + len(match.subscriptions)
             route = Route(topic, match, self.core.limits.topic_levels, SLICE)
             if len(topic) <= LONGEST_REMEMBERED:
                 if len(self.routes) >= ROUTES or self._routed + route.weight > ROUTED:

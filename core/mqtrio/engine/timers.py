@@ -4,10 +4,14 @@ import heapq
 import math
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 import trio
 
 from mqtrio.clock import Clock
+
+#: Things done before other tasks get their turn.
+AT_ONCE: Final = 16
 
 
 class Timer:
@@ -65,7 +69,7 @@ class Timers:
                     await self._wake.wait()
                 self._wake = trio.Event()
                 continue
-            for _ in range(100):
+            for _ in range(AT_ONCE):
                 now = self._clock.monotonic()
                 if not heap or heap[0].when > now:
                     break
