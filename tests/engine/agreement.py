@@ -42,7 +42,7 @@ def in_memory(core: Core, like: StoredState) -> StoredState:
         if connection.will is not None and connection.session is not None:
             if connection.session.stored:
                 state.wills[client_id] = _will(connection.will, None)
-    for client_id, pending, _ in core.wills.registry.pending():
+    for client_id, (_, _, pending) in core.wills.registry._pending.items():
         due = like.wills[client_id].due if client_id in like.wills else None
         state.wills[client_id] = _will(pending, due)
     return state

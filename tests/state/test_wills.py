@@ -10,17 +10,15 @@ def test_a_will_is_due_once() -> None:
     """[MQTT-3.1.2-10]: published, then forgotten."""
     wills: WillRegistry[str] = WillRegistry()
     assert wills.schedule("c", "gone", 10.0) is None
-    assert (len(wills), wills.next_due) == (1, 10.0)
+    assert len(wills) == 1
     assert wills.due(9.999) == []
     assert wills.due(10.0) == [("c", "gone")]
     assert wills.due(10.0) == []
     assert len(wills) == 0
-    assert wills.next_due is None
 
 
 def test_an_empty_registry_has_nothing_due() -> None:
     wills: WillRegistry[str] = WillRegistry()
-    assert wills.next_due is None
     assert wills.due(float("inf")) == []
 
 
@@ -32,7 +30,6 @@ def test_a_cancelled_will_is_never_due() -> None:
     assert wills.cancel("a") == "will of a"
     assert wills.cancel("a") is None
     assert wills.cancel("nobody") is None
-    assert wills.next_due == 2.0
     assert wills.due(5.0) == [("b", "will of b")]
 
 
@@ -42,7 +39,6 @@ def test_a_client_has_one_will() -> None:
     assert wills.schedule("c", "new", 3.0) == "old"
     assert len(wills) == 1
     assert wills.due(2.0) == []
-    assert wills.next_due == 3.0
     assert wills.due(3.0) == [("c", "new")]
 
 
@@ -70,14 +66,6 @@ def test_a_will_may_be_any_value() -> None:
     assert [will for _, will in wills.due(1.0)] == values
 
 
-def test_somebody_else_may_take_over() -> None:
-    wills: WillRegistry[str] = WillRegistry()
-    wills.schedule("a", "one", 1.0)
-    wills.schedule("b", "two", 2.0)
-    wills.schedule("a", "three", 3.0)
-    assert sorted(wills.pending()) == [("a", "three", 3.0), ("b", "two", 2.0)]
-
-
 def test_a_client_that_comes_and_goes_leaves_no_waste() -> None:
     wills: WillRegistry[int] = WillRegistry()
     for number in range(10):
@@ -94,7 +82,7 @@ def test_a_client_that_comes_and_goes_leaves_no_waste() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["schedule", "schedule", "cancel", "due", "next"]),
+            st.sampled_from(["schedule", "schedule", "cancel", "due"]),
             st.sampled_from("abcd"),
             st.integers(0, 20),
         ),
@@ -112,8 +100,6 @@ def test_wills_agree_with_a_dict(steps: list[tuple[str, str, int]]) -> None:
         elif action == "cancel":
             cancelled = model.pop(client_id, None)
             assert wills.cancel(client_id) == (cancelled and cancelled[1])
-        elif action == "next":
-            assert wills.next_due == min((due for due, _ in model.values()), default=None)
         else:
             expected = sorted((due, will, who) for who, (due, will) in model.items() if due <= time)
             assert wills.due(time) == [(who, will) for _, will, who in expected]

@@ -128,18 +128,12 @@ async def test_all_changes_of_one_turn_are_one_commit() -> None:
     async with running(store) as journal:
         session = SessionPut("a", None, 5, 60, 1, 0.0)
         first = journal.append(session)
-        second = journal.append_all([ReceivedPut("a", 1), retained(1)], size=500)
+        journal.append(ReceivedPut("a", 1))
+        second = journal.append(retained(1), size=500)
         assert first is second
-        assert journal.uncommitted == 564
+        assert journal.uncommitted == 628
         await wait_committed(second)
         assert store.commits == [(session, ReceivedPut("a", 1), retained(1))]
-
-
-async def test_an_empty_action_needs_no_commit() -> None:
-    store = FaultyStore()
-    async with running(store) as journal:
-        assert journal.append_all([], size=0) is COMMITTED
-    assert not store.attempts
 
 
 # --- lazy changes
@@ -183,14 +177,6 @@ async def test_a_lazy_change_is_not_urged_by_an_earlier_batch(autojump_clock: Mo
         assert len(store.attempts) == 2
 
 
-async def test_a_lazy_action_starts_no_commit(autojump_clock: MockClock) -> None:
-    store = FaultyStore()
-    async with running(store, lazy_delay=LAZY) as journal:
-        journal.append_all([retained(1), retained(2)], size=1, lazy=True)
-        await trio.sleep(LAZY * 0.9)
-        assert not store.attempts
-
-
 # --- stores that keep nothing
 
 
@@ -199,7 +185,7 @@ async def test_without_a_durable_store_everything_is_committed_at_once() -> None
     async with running(store) as journal:
         assert not journal.active
         assert journal.append(retained(1)) is COMMITTED
-        assert journal.append_all([retained(2)], size=1 << 40) is COMMITTED
+        assert journal.append(retained(2), size=1 << 40) is COMMITTED
         assert not journal.full
         await wait_all_tasks_blocked()
     assert not store.state.retained
@@ -441,7 +427,6 @@ async def test_closing_commits_the_rest_and_closes_the_store(autojump_clock: Moc
         assert store.closed
         assert trio.current_time() == pytest.approx(3, abs=0.01)
         assert journal.append(retained(4)) is REFUSED
-        assert journal.append_all([retained(4)], size=1) is REFUSED
     assert len(store.commits) == 3
 
 

@@ -131,7 +131,8 @@ async def test_the_failure_says_what_the_memory_must_forget() -> None:
     error = OSError(5, "Input/output error")
     async with running(store, events) as journal:
         store.fail_next(error=error)
-        journal.append_all([MessagePut(7, "t", b"", 1, False), QueuedPut("a", 1, 7, 1)], size=1)
+        journal.append(MessagePut(7, "t", b"", 1, False))
+        journal.append(QueuedPut("a", 1, 7, 1))
         journal.append(WillPut("b", None, "t", b"", 0, False), lazy=True)
         journal.append(RetainedPut("t", b"", 0), lazy=True)
         await wait_all_tasks_blocked()
@@ -173,15 +174,11 @@ async def test_what_touches_a_lost_session_is_refused_until_it_is_back(
         await trio.sleep(1)
         assert journal.append(ReceivedPut("a", 2)) is REFUSED
         assert journal.append(SessionClosed("a", 1.0), lazy=True) is REFUSED
-        # All or none: a message for two sessions does not reach one of them.
-        message = MessagePut(1, "t", b"", 1, False)
-        action: list[Change] = [message, QueuedPut("b", 1, 1, 1), QueuedPut("a", 1, 1, 1)]
-        assert journal.append_all(action, size=1) is REFUSED
         assert journal.uncommitted == 0
         events.recovered.set()
         await trio.sleep(1)
-        assert state(journal.append_all(action, size=1)) == "OPEN"
-    assert store.commits == [tuple(action)]
+        assert state(journal.append(ReceivedPut("a", 3))) == "OPEN"
+    assert store.commits == [(ReceivedPut("a", 3),)]
 
 
 async def test_on_failed_runs_before_anything_else_can(autojump_clock: MockClock) -> None:
@@ -360,9 +357,8 @@ async def test_a_bug_in_recover_comes_out() -> None:
 async def test_the_log_names_the_error_and_no_payload(caplog: pytest.LogCaptureFixture) -> None:
     store = await with_sessions("a")
     async with running(store, Events()) as journal:
-        journal.append_all(
-            [MessagePut(1, "t", b"s3cret", 1, False), QueuedPut("nobody", 1, 1, 1)], size=1
-        )
+        journal.append(MessagePut(1, "t", b"s3cret", 1, False))
+        journal.append(QueuedPut("nobody", 1, 1, 1))
         await wait_all_tasks_blocked()
     assert "commit of 2 changes failed (StoreError: unknown session" in caplog.text
     assert "s3cret" not in caplog.text
@@ -436,11 +432,15 @@ class Mirror:
         self.journal = Journal(store, on_failed=self.on_failed, recover=self.recover)
 
     def do(self, changes: list[Change], *, lazy: bool = False) -> None:
-        if any(getattr(change, "client_id", None) in self.journal.lost for change in changes):
-            assert self.journal.append_all(changes, size=1, lazy=lazy) is REFUSED
+        lost = [each for each in changes if getattr(each, "client_id", None) in self.journal.lost]
+        for change in lost:
+            assert self.journal.append(change, lazy=lazy) is REFUSED
+        if lost:
             return
         apply_all(self.memory, changes)
-        self.batches.append(self.journal.append_all(changes, size=1, lazy=lazy))
+        batches = {self.journal.append(change, lazy=lazy) for change in changes}
+        self.batches += batches
+        assert len(batches) <= 1, "what is appended in one go is one commit"
 
     def on_failed(self, failure: Failure) -> None:
         memory = self.memory

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mqtrio.engine.wills import PendingWill
 
 # Why a connection does not go on with its input: bits of `hold`.
-HOOK: Final = 1  # a hook thinks
 STALL: Final = 2  # a subscriber of its messages is behind
 BUDGET: Final = 4  # it had its share of this turn
 JOURNAL: Final = 8  # too much waits for the store

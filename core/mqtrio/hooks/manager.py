@@ -63,7 +63,6 @@ class HookManager:
     """The plugins of one broker, in order, and for each hook the tuple of its bound calls.
 
     A hook that nobody implements is `()`: whoever would build an event for it looks first.
-    `generation` grows with each change: an answer remembered under another one is void.
     `on_failure` is told of each failure of a hook, `on_change` of the names of the hooks whose
     calls have changed, after the change.
     """
@@ -107,7 +106,6 @@ class HookManager:
     ) -> None:
         self.on_failure = on_failure
         self.on_change = on_change
-        self.generation = 0
         #: Counts what clients' permissions do; they are asked like plugins but are none.
         self.permissions: Final = {
             name: Call("permissions", name, nobody, self._report)
@@ -124,7 +122,6 @@ class HookManager:
         self._told_default = False
         self._reporting = False
         self._rebuild(self._hooks)
-        self.generation = 0
 
     # --- plugins ---------------------------------------------------------------------------------
 
@@ -348,7 +345,6 @@ class HookManager:
         self.publish_is_plain = not (
             self.authorize_publish or self.transform_publish or self.published
         )
-        self.generation += 1
         if self.on_change is not None:
             self.on_change(changed)
 

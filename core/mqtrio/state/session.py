@@ -168,10 +168,6 @@ class Session:
         # A moment before the clock began is past all the same; below 0 would mean never.
         self.expires_at = -1.0 if never else max(0.0, now + self.expiry_interval)
 
-    def expired(self, now: float) -> bool:
-        """Whether the session expiry interval is over [MQTT-4.1.0-2]."""
-        return 0 <= self.expires_at <= now
-
     # -- incoming QoS 2
 
     def begin_receipt(self, packet_id: int) -> bool:

@@ -1,10 +1,8 @@
 """Wills that wait for their will delay interval, or for the end of their session (3.1.3.2.2).
 
-A client has one such will at most: a connection that comes in time cancels it [MQTT-3.1.3-9]. The
-registry holds plain values by client identifier, so that somebody else can take it over.
+A client has one such will at most: a connection that comes in time cancels it [MQTT-3.1.3-9].
 """
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -62,23 +60,3 @@ class WillRegistry(Generic[W]):
                 del self._pending[client_id]
                 result.append((client_id, pending[2]))
         return result
-
-    @property
-    def next_due(self) -> float | None:
-        """When the next will is due; None if none is pending."""
-        heap = self._heap
-        while heap:
-            due, serial, client_id = heap[0]
-            pending = self._pending.get(client_id)
-            if pending is not None and pending[1] == serial:
-                return due
-            heappop(heap)
-        return None
-
-    def pending(self) -> Iterator[tuple[str, W, float]]:
-        """Yield (client identifier, will, due) of all pending wills, in no order.
-
-        They must not change meanwhile.
-        """
-        for client_id, (due, _, will) in self._pending.items():
-            yield client_id, will, due

@@ -15,7 +15,7 @@ need no cut: the last value of a topic wins, so theirs are carried over to the n
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -132,7 +132,7 @@ class Journal:
         `lazy_delay`. Returns the batch to wait for, or COMMITTED or REFUSED.
         """
         if self._guarded:
-            answer = self._refusal((change,))
+            answer = self._refusal(change)
             if answer is not None:
                 return answer
         batch = self._open
@@ -147,22 +147,6 @@ class Journal:
         if not (lazy or batch.urgent):
             batch.urgent = True
             self._urgent.set()
-        return batch
-
-    def append_all(self, changes: Sequence[Change], *, size: int, lazy: bool = False) -> Batch:
-        """Take all changes of one action: all are committed together, or all are refused.
-
-        An action that takes several turns can't do that: see `begin_action`. No changes: COMMITTED.
-        """
-        if not changes:
-            return COMMITTED
-        if self._guarded:
-            answer = self._refusal(changes)
-            if answer is not None:
-                return answer
-        # The first one does the book-keeping for all: nothing runs between these two lines.
-        batch = self.append(changes[0], size=size, lazy=lazy)
-        batch.changes += changes[1:]
         return batch
 
     async def begin_action(self) -> None:
@@ -345,11 +329,11 @@ class Journal:
             self.lost = frozenset()
             self._guarded = False
 
-    def _refusal(self, changes: Sequence[Change]) -> Batch | None:
-        """Why these changes are not taken, or None if they are."""
+    def _refusal(self, change: Change) -> Batch | None:
+        """Why this change is not taken, or None if it is."""
         if not self.active:
             return COMMITTED
-        if self._closed or any(touched(change) in self.lost for change in changes):
+        if self._closed or touched(change) in self.lost:
             return REFUSED
         return None
 
