@@ -434,7 +434,7 @@ def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddres
             if not core.hooks.authenticate:
                 raise ConfigurationError(
                     f"listener {listener.url}: other machines can reach it and nobody "
-                    "authenticates the clients. Enable a plugin that does, listen on "
+                    "authenticates the clients. Give the broker a plugin that does, listen on "
                     "127.0.0.1 only, or set allow_anonymous = true for this listener "
                     "(--allow-anonymous on the command line) to let everybody in"
                 )

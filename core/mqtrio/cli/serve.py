@@ -140,4 +140,11 @@ async def _open(settings: Settings) -> AsyncIterator[Broker]:
     except* (MqtrioError, OSError) as group:
         if started:
             raise
-        raise ConfigurationError("\n".join(str(error) for error in leaves(group))) from group
+        raise ConfigurationError("\n".join(_said(error) for error in leaves(group))) from group
+
+
+def _said(error: BaseException) -> str:
+    """Give an error's words; the number of a system's error tells a person nothing."""
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror
+    return str(error)
