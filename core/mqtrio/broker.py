@@ -389,7 +389,7 @@ async def _opened(
         recover=lambda client_ids: restorer.recover(client_ids),  # noqa: PLW0108
         tick=lambda: core.tick(),  # noqa: PLW0108
         flush=lambda: core.flush(),  # noqa: PLW0108
-        crashed=lambda waiter, error: core.crashed(error),
+        crashed=lambda waiter, error: core.waiter_crashed(waiter, error),  # noqa: PLW0108
         limit=settings.limits.uncommitted_bytes,
         grace=settings.limits.stop_grace,
     )

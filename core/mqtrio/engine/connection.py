@@ -388,8 +388,9 @@ class Connection(Output):
         """
         if self.closed:
             return
-        if say and self.announced and self.version5:
-            self.send(Disconnect(reason_code, reason_string=why))  # [MQTT-3.14.0-1]
+        core = self.core
+        if say and self.announced and self.version5:  # [MQTT-3.14.0-1]
+            core.attempt(self.send, Disconnect(reason_code, reason_string=why))
         self.closed = True
         self.packets = []
         self.at = 0
@@ -399,7 +400,8 @@ class Connection(Output):
             self.core.timers.cancel(self.pause)
         if self.steps is not None:
             self.steps.cancel()
-        self.core.connection_closed(self, reason_code, why)
+        # Whatever goes wrong with what it leaves behind, its link is closed, and nobody else's.
+        core.attempt(core.connection_closed, self, reason_code, why)
         self.link.close()
 
     def starve(self) -> None:

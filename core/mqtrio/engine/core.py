@@ -14,7 +14,7 @@ from mqtrio.engine.delivery import Deliveries
 from mqtrio.engine.link import Link, PeerFacts
 from mqtrio.engine.observe import Observers
 from mqtrio.engine.pressure import Pressure
-from mqtrio.engine.recorder import Recorder
+from mqtrio.engine.recorder import FirstCommit, Recorder
 from mqtrio.engine.retention import Retention
 from mqtrio.engine.router import Router
 from mqtrio.engine.sessions import Sessions
@@ -184,9 +184,28 @@ class Core:
         try:
             function(*args)
         except ProtocolError as error:
-            connection.fail(error)
+            try:
+                connection.fail(error)
+            except Exception as bug:  # noqa: BLE001 - reported, with its traceback
+                self.crash(connection, bug)
         except Exception as error:  # noqa: BLE001 - reported, with its traceback
             self.crash(connection, error)
+
+    def attempt(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a step of a connection's end; what goes wrong must not keep the others from it."""
+        try:
+            function(*args)
+        except Exception as error:  # noqa: BLE001 - reported, with its traceback
+            self.crashed(error)
+
+    def waiter_crashed(self, waiter: object, error: Exception) -> None:
+        """Something that waited for the store failed when it was told."""
+        if isinstance(waiter, FirstCommit):
+            waiter = self.sessions.holders.get(waiter.session.client_id)
+        if isinstance(waiter, Connection):
+            self.crash(waiter, error)
+        else:
+            self.crashed(error)
 
     def crash(self, connection: Connection, error: Exception) -> None:
         """Our mistake: the connection ends, the log has the traceback."""
