@@ -183,12 +183,17 @@ class Core:
         """Call for a connection; whatever goes wrong ends that connection and nothing else."""
         try:
             function(*args)
-        except ProtocolError as error:
+        except Exception as error:  # noqa: BLE001 - reported, with its traceback
+            self.blame(connection, error)
+
+    def blame(self, connection: Connection, error: Exception) -> None:
+        """End a connection for what the peer did wrong (ProtocolError) or for what we did."""
+        if isinstance(error, ProtocolError):
             try:
                 connection.fail(error)
             except Exception as bug:  # noqa: BLE001 - reported, with its traceback
                 self.crash(connection, bug)
-        except Exception as error:  # noqa: BLE001 - reported, with its traceback
+        else:
             self.crash(connection, error)
 
     def attempt(self, function: Callable[..., object], *args: Any) -> None:

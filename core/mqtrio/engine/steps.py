@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from mqtrio.engine.link import HOOK_HOLD
-from mqtrio.errors import ProtocolError
 from mqtrio.reasons import ReasonCode
 
 if TYPE_CHECKING:
@@ -86,10 +85,8 @@ def detach(core: "Core", steps: Steps, connection: "Connection | None" = None) -
         except Exception as error:  # noqa: BLE001 - ends its connection, with a traceback
             if connection is None:
                 core.crashed(error)
-            elif isinstance(error, ProtocolError):
-                connection.fail(error)
             else:
-                core.crash(connection, error)
+                core.blame(connection, error)
         finally:
             steps.close()
             core.flush()
@@ -160,11 +157,8 @@ class StepRunner:
         core = connection.core
         try:
             await walk(core, steps, awaitable, connection)
-        except ProtocolError as error:
-            connection.fail(error)
-            return False
-        except Exception as error:  # noqa: BLE001 - ends its connection, with a traceback
-            core.crash(connection, error)
+        except Exception as error:  # noqa: BLE001 - ends its connection
+            core.blame(connection, error)
             return False
         return not connection.closed
 
