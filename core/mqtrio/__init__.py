@@ -70,12 +70,16 @@ if TYPE_CHECKING:
     from mqtrio.info import ClientInfo as ClientInfo
     from mqtrio.info import PublishResult as PublishResult
     from mqtrio.info import SessionInfo as SessionInfo
+    from mqtrio.net.addresses import BoundAddress as BoundAddress
     from mqtrio.reasons import ReasonCode as ReasonCode
     from mqtrio.settings import Limits as Limits
     from mqtrio.settings import Listener as Listener
     from mqtrio.settings import Log as Log
     from mqtrio.settings import SessionRules as SessionRules
     from mqtrio.settings import Settings as Settings
+    from mqtrio.store.protocol import Store as Store
+    from mqtrio.wire.packets import PublishProperties as PublishProperties
+    from mqtrio.wire.packets import Will as Will
 
 __version__ = "0.1.0"
 
@@ -97,8 +101,11 @@ _PUBLIC = {
     "hooks.plugin": "DeliveryFilter Plugin",
     "hooks.specs": "hookimpl hookspec",
     "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
+    "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
+    "store.protocol": "Store",
+    "wire.packets": "PublishProperties Will",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 

@@ -1,5 +1,8 @@
 """The test kit: a broker in memory and in virtual time, scripted peers, stores that fail.
 
+    import mqtrio.testing
+    from mqtrio.wire.packets import Publish
+
     async def test_greeting(autojump_clock):
         async with mqtrio.testing.open_harness(plugins=[MyPlugin()]) as harness:
             ann = await harness.connect("ann")
