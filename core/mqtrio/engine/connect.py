@@ -5,21 +5,28 @@ from uuid import uuid4
 
 from mqtrio import log
 from mqtrio.engine import weights
+from mqtrio.engine.authenticate import (
+    Exchange,
+    challenge_client,
+    check_method,
+    event_for,
+    grant,
+    set_deadline,
+)
 from mqtrio.engine.connection import Connection
 from mqtrio.engine.convert import is_text
 from mqtrio.engine.output import LARGEST
-from mqtrio.engine.steps import Steps, detach
+from mqtrio.engine.steps import Steps
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Allow, Challenge, ClientLimits, ConnectionProperties, Deny
 from mqtrio.hooks.events import (
     AdmitEvent,
-    AuthenticateEvent,
     ClientConnectedEvent,
     SessionOpenedEvent,
 )
-from mqtrio.reasons import ALLOWED, ReasonCode
+from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.session import WIRE_3, WIRE_5, WIRE_5_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
@@ -29,27 +36,16 @@ from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, 
 #: Client identifiers of subscribers in this process begin so; no client from outside has one.
 LOCAL_PREFIX: Final = "$local/"
 
+#: CONNACK of MQTT 3 with success.
+CONNACK_3: Final = b"\x20\x02\x00\x00"
+CONNACK_3_PRESENT: Final = b"\x20\x02\x01\x00"
+
 NO_LIMITS: Final = ClientLimits()
 NO_PROPERTIES: Final = ConnectionProperties()
 
 RECEIVE_MAXIMUM: Final = 65535
 
 DISCONNECT: Final = 14
-
-
-class Exchange:
-    """An enhanced authentication that is going on, or the method for the next one (4.12).
-
-    `asked`: the plugins think about the client's last AUTH of a re-authentication.
-    """
-
-    __slots__ = ("method", "round", "running", "asked")
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.round = 0
-        self.running = True
-        self.asked = False
 
 
 def on_early(connection: Connection, packet: object) -> None:
@@ -82,15 +78,8 @@ def on_connect(connection: Connection, packet: Connect) -> None:
         _check_will(connection, packet.will)
     if packet.authentication_method is not None:
         connection.authentication = Exchange(packet.authentication_method)
-        _set_deadline(connection)
+        set_deadline(connection)
     connection.start(_authenticate(connection, packet, packet.authentication_data))
-
-
-def _set_deadline(connection: Connection) -> None:
-    """An exchange of AUTH packets begins: it must end in time."""
-    core = connection.core
-    connection.deadline = core.now + core.limits.authentication_timeout
-    connection.watch(connection.deadline)
 
 
 def _check_client_id(packet: Connect) -> None:
@@ -124,34 +113,17 @@ def _check_will(connection: Connection, will: Will) -> None:
 # -- authentication
 
 
-def _event(connection: Connection, packet: Connect, data: bytes | None) -> AuthenticateEvent:
-    exchange = connection.authentication
-    return AuthenticateEvent(
-        connection.client,
-        packet.password,
-        packet.authentication_method,
-        data,
-        exchange.round if exchange is not None else 0,
-        connection.announced,
-        packet.clean_start,
-        packet.keep_alive,
-        packet.session_expiry_interval or 0,
-        packet.will,
-        packet.user_properties,
-    )
-
-
 def _authenticate(connection: Connection, packet: Connect, data: bytes | None) -> Steps:
     """One round: ask the plugins; let in, refuse, or send the next challenge [MQTT-4.12.0-2]."""
     core = connection.core
     answer: Allow | Deny | Challenge | None = None
     if core.hooks.authenticate:
-        event = _event(connection, packet, data)
+        event = event_for(connection, packet, data)
         answer = yield from combine.authenticate(core.hooks, event)
     if connection.closed:
         return
     if isinstance(answer, Challenge):
-        _challenge(connection, answer)
+        challenge_client(connection, answer)
         return
     if isinstance(answer, Deny):
         _refuse(connection, answer)
@@ -159,19 +131,6 @@ def _authenticate(connection: Connection, packet: Connect, data: bytes | None) -
     if answer is None:
         answer = _anonymous(connection, packet)
     yield from _let_in(connection, packet, answer)
-
-
-def _challenge(connection: Connection, challenge: Challenge) -> None:
-    exchange = connection.authentication
-    if exchange is None:  # [MQTT-4.12.0-6]
-        connection.core.refuse(
-            connection, ReasonCode.NOT_AUTHORIZED, "this client can't answer a challenge"
-        )
-        return
-    exchange.round += 1
-    if not connection.announced:
-        connection.handlers = connection.core.handlers.AUTHENTICATING
-    connection.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, exchange.method, challenge.data))
 
 
 def _refuse(connection: Connection, answer: Deny) -> None:
@@ -209,7 +168,7 @@ def on_auth_while_connecting(connection: Connection, packet: Auth) -> None:
     assert connect is not None
     if packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION:
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH must continue the authentication")
-    _check_method(exchange, packet)
+    check_method(exchange, packet)
     connection.start(_authenticate(connection, connect, packet.authentication_data))
 
 
@@ -221,82 +180,6 @@ def on_unexpected_while_connecting(connection: Connection, packet: object) -> No
 def on_disconnect_while_connecting(connection: Connection, packet: object) -> None:
     """The client gives up."""
     connection.close(ReasonCode.SUCCESS, "the client gave up", say=False)
-
-
-def on_auth(connection: Connection, packet: Auth) -> None:
-    """Re-authentication (4.12.1): it goes on beside the other traffic."""
-    exchange = connection.authentication
-    if exchange is None:  # [MQTT-4.12.0-7]
-        raise ProtocolError(
-            ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method in CONNECT"
-        )
-    _check_method(exchange, packet)  # [MQTT-4.12.1-1]
-    again = packet.reason_code == ReasonCode.RE_AUTHENTICATE
-    if not again and (
-        not exchange.running or packet.reason_code != ReasonCode.CONTINUE_AUTHENTICATION
-    ):
-        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "this AUTH does not fit here")
-    if exchange.asked:  # or a flood of AUTH were as many tasks
-        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "AUTH before the last one was answered")
-    if again:
-        exchange.round = 0
-        exchange.running = True
-        _set_deadline(connection)
-    exchange.asked = True
-    detach(connection.core, _reauthenticate(connection, packet), connection)
-
-
-def _check_method(exchange: Exchange, packet: Auth) -> None:
-    if packet.authentication_method != exchange.method:
-        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, "the authentication method has changed")
-
-
-def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
-    core = connection.core
-    connect = connection.connect
-    exchange = connection.authentication
-    assert connect is not None
-    assert exchange is not None
-    event = _event(connection, connect, packet.authentication_data)
-    answer = yield from combine.authenticate(core.hooks, event)
-    exchange.asked = False
-    if connection.closed:
-        return
-    if isinstance(answer, Challenge):
-        _challenge(connection, answer)
-        return
-    if not isinstance(answer, Allow):  # [MQTT-4.12.1-2]
-        denied = answer if isinstance(answer, Deny) else Deny()
-        # It was an answer to CONNECT; not all of those can stand in a DISCONNECT (3.14.2.1).
-        fits = denied.reason_code in ALLOWED[DISCONNECT]
-        code = denied.reason_code if fits else ReasonCode.NOT_AUTHORIZED
-        why = denied.reason_string or "re-authentication failed"
-        connection.disconnect(code, why, denied.server_reference)
-        return
-    if answer.username is not None and answer.username != connection.username:
-        connection.close(ReasonCode.NOT_AUTHORIZED, "re-authentication as somebody else")
-        return
-    exchange.running = False
-    _grant(connection, answer)
-    session = connection.session
-    assert session is not None
-    core.subscriptions.compile_again(session, "reauthenticate")
-    connection.send(Auth(ReasonCode.SUCCESS, exchange.method, answer.authentication_data))
-
-
-def _grant(connection: Connection, answer: Allow) -> None:
-    """What an Allow gives beside the entrance itself."""
-    core = connection.core
-    connection.permissions = answer.permissions
-    connection.ask_again()
-    connection.limits = answer.limits
-    maximum: int = core.settings.session.maximum_qos
-    connection.maximum_qos = maximum if answer.max_qos is None else min(maximum, answer.max_qos)
-    connection.credentials_expire_at = -1.0
-    if answer.expires_at is not None:
-        # Below 0 means never, and 0 is as far in the past as any other moment.
-        connection.credentials_expire_at = max(0.0, core.clock.to_monotonic(answer.expires_at))
-        connection.watch(connection.credentials_expire_at)
 
 
 # -- the session
@@ -334,7 +217,7 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
     connection.client_id = client.client_id
     connection.username = client.username
     core.hooks.log_default_rules()
-    _grant(connection, answer)
+    grant(connection, answer)
     if 0 <= connection.credentials_expire_at <= core.now:
         raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
     if packet.will is not None and packet.will.qos > connection.maximum_qos:
@@ -353,16 +236,17 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
     connection.decoder.maximum_packet_size = (
         limits.maximum_packet_size or core.limits.maximum_packet_size
     )
-    acknowledgement = ConnAck()
+    data: bytes | None = CONNACK_3
+    acknowledgement: ConnAck | None = None
     if connection.version5:
-        _describe(connection, packet, answer, acknowledgement)
+        acknowledgement = _description(connection, packet, answer)
         if expiry_interval != wanted:
             acknowledgement.session_expiry_interval = expiry_interval
         acknowledgement.assigned_client_identifier = assigned or None
         acknowledgement.server_keep_alive = keep_alive if keep_alive != packet.keep_alive else None
-    data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
-    if data is None:  # known before anything changes
-        raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
+        data = encode_within(acknowledgement, MQTT_5, connection.maximum_packet_size)
+        if data is None:  # known before anything changes
+            raise ProtocolError(ReasonCode.PACKET_TOO_LARGE, "CONNACK does not fit")
     claim = core.sessions.claim(connection, packet.clean_start)
     session = connection.session = claim.session
     session.expiry_interval = expiry_interval
@@ -377,17 +261,24 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
     if connection.authentication is not None:
         connection.authentication.running = False
     if claim.present and packet.version != MQTT_3_1:
-        acknowledgement.session_present = True
-        data = encode_within(acknowledgement, packet.version, connection.maximum_packet_size)
-        assert data is not None  # as long as before
+        data = _present(connection, acknowledgement)
     if packet.will is not None:  # not before: who is refused has no will
         connection.will = PendingWill(
             packet.will, connection.client_id, connection.username, connection.permissions
         )
     batch = core.recorder.session_opened(connection, session, claim.ended)
+    assert data is not None
     connection.reply(
         data, batch, settled=lambda stored: _announced(connection, stored, claim.present)
     )
+
+
+def _present(connection: Connection, acknowledgement: ConnAck | None) -> bytes | None:
+    """CONNACK once more, with Session Present [MQTT-3.2.2-3]; as long as before."""
+    if acknowledgement is None:
+        return CONNACK_3_PRESENT
+    acknowledgement.session_present = True
+    return encode_within(acknowledgement, MQTT_5, connection.maximum_packet_size)
 
 
 def _wanted_expiry(packet: Connect) -> int:
@@ -421,10 +312,9 @@ def _set_profile(connection: Connection, session: Session, packet: Connect) -> N
         core.router.forget_session(session)
 
 
-def _describe(
-    connection: Connection, packet: Connect, answer: Allow, acknowledgement: ConnAck
-) -> None:
+def _description(connection: Connection, packet: Connect, answer: Allow) -> ConnAck:
     """What an MQTT 5 client is told of this server (3.2.2.3)."""
+    acknowledgement = ConnAck()
     core = connection.core
     limits = answer.limits or NO_LIMITS
     extra = answer.properties or NO_PROPERTIES
@@ -447,6 +337,7 @@ def _describe(
     if packet.authentication_method is not None:  # [MQTT-4.12.0-5]
         acknowledgement.authentication_method = packet.authentication_method
         acknowledgement.authentication_data = answer.authentication_data
+    return acknowledgement
 
 
 def _announced(connection: Connection, stored: bool, present: bool) -> None:

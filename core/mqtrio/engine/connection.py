@@ -22,7 +22,7 @@ from mqtrio.state.aliases import IncomingAliases
 from mqtrio.wire.packets import Connect, Disconnect, Packet, Publish
 
 if TYPE_CHECKING:
-    from mqtrio.engine.connect import Exchange
+    from mqtrio.engine.authenticate import Exchange
     from mqtrio.engine.core import Core
     from mqtrio.engine.wills import PendingWill
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mqtrio.engine import acknowledge, connect, control, publish, subscribe
+from mqtrio.engine import acknowledge, authenticate, connect, control, publish, subscribe
 from mqtrio.engine.connection import Handler
 from mqtrio.wire.packets import (
     Auth,
@@ -28,7 +28,7 @@ CONNECTED: Final[dict[type, Handler]] = {
     Unsubscribe: subscribe.on_unsubscribe,
     PingReq: control.on_pingreq,
     Disconnect: control.on_disconnect,
-    Auth: connect.on_auth,
+    Auth: authenticate.on_auth,
     Connect: connect.on_late_connect,
 }
 
