@@ -123,8 +123,7 @@ async def _serve(settings: Settings) -> None:
             async with _open(settings) as broker:
                 for address in broker.listeners:
                     log.info("listening on %s", address)
-                process.freeze()
-                with trio.CancelScope() as scope:
+                with process.short_collections(), trio.CancelScope() as scope:
                     await broker.wait_stopped()
         nursery.cancel_scope.cancel()
 

@@ -400,6 +400,7 @@ class Connection(Output):
             self.core.timers.cancel(self.pause)
         if self.steps is not None:
             self.steps.cancel()
+            self.steps = None  # each would keep the other
         # Whatever goes wrong with what it leaves behind, its link is closed, and nobody else's.
         core.attempt(core.connection_closed, self, reason_code, why)
         self.link.close()

@@ -209,3 +209,4 @@ class Deliveries:
         identifiers = (subscription.identifier,) if subscription.identifier else ()
         # [MQTT-3.3.1-8 of 3.1.1]: RETAIN is 1 whatever was published.
         core.router.give(session, copy, min(copy.qos, subscription.qos), True, identifiers)
+        message.frames = None  # as long as its payload, and not counted

@@ -84,9 +84,44 @@ class Link(Protocol):
         ...
 
 
+class NoLink:
+    """Stands in for a link that is gone, so that a connection and its link don't keep each other.
+
+    Connections come and go by the thousand; whoever waits for the garbage collector to find them
+    makes its rounds longer for all others.
+    """
+
+    __slots__ = ()
+
+    @property
+    def peer(self) -> PeerFacts:
+        """Nobody."""
+        return PeerFacts(address="", listener="")
+
+    def flush(self) -> None:
+        """Nothing is sent."""
+
+    def again(self) -> None:
+        """There is no next turn."""
+
+    def resume(self) -> None:
+        """Nothing is read."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def abort(self) -> None:
+        """It is closed."""
+
+
+NO_LINK: Final = NoLink()
+
+
 class LinkConnection(Protocol):
     """A connection, as its link sees it."""
 
+    #: The link; when that is gone, and the connection closed, the link puts NO_LINK here.
+    link: Link
     #: Frames that have not been handed to the link.
     out: list[bytes]
     #: Why it may not go on with its input, as bits; 0: it may.

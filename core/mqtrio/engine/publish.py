@@ -309,6 +309,8 @@ def _accept(
         return refusal
     batch = _begin(core, message, connection, packet)
     delivered = core.router.deliver(route, message)
+    if message.retain:
+        message.frames = None  # as long as its payload, and it is kept for long
     return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
 
 
@@ -374,6 +376,8 @@ def _deliver_slowly(
         delivered = yield from core.router.deliver_slowly(route, message, behind)
     finally:
         core.deliveries.let_go(message)
+        if message.retain:
+            message.frames = None
     return _accepted(core, route, message, batch if delivered is COMMITTED else delivered, event)
 
 

@@ -4,7 +4,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from mqtrio.engine.link import LinkCore, PeerFacts
+from mqtrio.engine.link import NO_LINK, LinkCore, PeerFacts
 from mqtrio.net.layers import Layer
 from mqtrio.net.link import (
     BYTES_PER_WORK,
@@ -172,6 +172,8 @@ class SocketLink(BaseLink):
             self.tail = None
             self.said = b""
             self.conn.out.clear()
+            if self.conn.closed:
+                self.conn.link = NO_LINK
 
     # -- output
 

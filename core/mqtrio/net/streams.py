@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from mqtrio.engine.link import LinkCore, PeerFacts
+from mqtrio.engine.link import NO_LINK, LinkCore, PeerFacts
 from mqtrio.net.layers import Layer
 from mqtrio.net.link import (
     BYTES_PER_WORK,
@@ -97,6 +97,7 @@ class StreamLink(BaseLink):
             if not self.conn.closed:
                 self._turn(self.conn.lost)
             self.conn.out.clear()
+            self.conn.link = NO_LINK
             await trio.aclose_forcefully(self._stream)
 
     def _turn(self, function: Callable[..., object], *args: object) -> None:
