@@ -272,8 +272,7 @@ class Abuse:
 
     def come(self) -> None:
         """Subscribers connect, as many as there may be."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        count = min(SUBSCRIBERS, soft - RESERVE)
+        count = subscribers()
         for start in range(0, count, 500):
             part = [
                 Client(self.port, f"s{number}", wait=False)
@@ -308,7 +307,6 @@ class Abuse:
         flooder = Client(self.port, "searcher")
         flooder.pump(_subscribes("+/+/none{}"), time.monotonic() + FLOOD)
         flooder.close()
-        Client(self.port, "last").ping()
 
     def flooder_leaves(self) -> None:
         """A session with many subscriptions ends."""
@@ -369,6 +367,12 @@ ABUSES: Final[Mapping[str, str]] = {
 }
 
 
+def subscribers() -> int:
+    """How many connections there may be at one time, here and in the broker."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return SUBSCRIBERS if soft == resource.RLIM_INFINITY else min(SUBSCRIBERS, soft - RESERVE)
+
+
 def raise_descriptor_limit() -> None:
     """Allow as many sockets as the system lets us, here and in the broker."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -416,9 +420,8 @@ def main() -> None:
         figures = measure(port, chosen)
     for each in figures.values():
         print(each.row())
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft - RESERVE < SUBSCRIBERS:
-        print(f"\n{soft - RESERVE:,} subscribers: the system allows {soft:,} descriptors a process")
+    if subscribers() < SUBSCRIBERS:
+        print(f"\nonly {subscribers():,} subscribers: the system allows no more descriptors")
 
 
 if __name__ == "__main__":
