@@ -200,6 +200,9 @@ class Sessions:
         batch = core.recorder.session_ended(session) if session.stored else COMMITTED
         session.stored = False
         self._share_again(session, ended=True)
+        for delivery in session.deliveries():
+            if not delivery.released:
+                core.deliveries.drop(session, delivery.message, "session_ended")
         self.empty(session)
         if core.hooks.session_ended:
             core.hooks.notify(
