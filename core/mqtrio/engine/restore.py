@@ -170,8 +170,11 @@ class Restorer:
         session = core.sessions.by_id[loaded.session.client_id]
         for queued in rows:
             self._queued(session, queued, self._stored(queued.message))
-        closed_at = loaded.closed_at
-        left = core.now if closed_at is None else core.clock.to_monotonic(closed_at)
+        left = core.now
+        if loaded.closed_at is not None:
+            left = core.clock.to_monotonic(loaded.closed_at)
+        else:  # its connection ended with the broker: a broker that dies often must not keep it
+            core.recorder.session_left(session)
         core.sessions.wait_for_client(session, left)
 
     def _queued(self, session: Session, row: QueuedRow, message: Message) -> None:
