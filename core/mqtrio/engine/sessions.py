@@ -201,7 +201,7 @@ class Sessions:
         session.stored = False
         self._share_again(session, ended=True)
         for delivery in session.deliveries():
-            if not delivery.released:
+            if not delivery.sent:  # of what was sent nobody knows whether it arrived
                 core.deliveries.drop(session, delivery.message, "session_ended")
         self.empty(session)
         if core.hooks.session_ended:
