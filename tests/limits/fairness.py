@@ -288,7 +288,7 @@ class Abuse:
         for client in self.subscribers:
             client.close()
         self.subscribers.clear()
-        Client(self.port, "last").close()
+        time.sleep(2)
 
     def ping_flood(self) -> None:
         """PINGREQ without an end."""

@@ -13,22 +13,26 @@ from tests.limits.fairness import ABUSES, BOUND, Figures
 
 TRIES = 3
 
-#: What must leave others alone. The rest of ABUSES prepares something for these, or is the last
-#: of 10,000 clients: their coming and going at one moment is work that must be done.
+#: What must leave others alone. The rest of ABUSES prepares something for these.
 ASSERTED = (
     "replay",
     "fan_out",
+    "fan_out_at_qos_1",
+    "leave",
     "ping_flood",
     "subscribe_flood",
     "flooder_leaves",
     "subscribe_flood_that_looks_far",
     "publish_flood",
+    "connect_flood",
 )
 
 #: What an abuse needs before.
 NEEDS = {
     "replay": ["retain"],
     "fan_out": ["come"],
+    "fan_out_at_qos_1": ["come"],
+    "leave": ["come"],
     "flooder_leaves": ["subscribe_flood"],
     "subscribe_flood_that_looks_far": ["retain"],
 }

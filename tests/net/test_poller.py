@@ -248,6 +248,26 @@ async def test_many_ready_sockets_are_taken_in_batches(
     assert max(sizes) == 8
 
 
+async def test_many_that_end_at_once_do_not_delay_the_others(net: Rig) -> None:
+    """The one that speaks came last, and is served long before the last of them is let go."""
+    leaving = [await net.connect() for _ in range(25 * poller_module.ENDS)]
+    speaker = await net.connect()
+    connections = [client.connection for client in leaving]
+    for client in leaving:
+        client.send_now(b"note goodbye\n")
+        client.stream.socket.shutdown(socket.SHUT_WR)  # type: ignore[attr-defined]
+    speaker.send_now(b"echo x\n")
+    assert await speaker.line() == b"x"
+    gone = sum(connection.closed for connection in connections)
+    assert gone < len(connections) // 2
+    await until(lambda: all(connection.closed for connection in connections))
+    # What they had said before was heard.
+    assert all(connection.seen == ["note goodbye"] for connection in connections)
+    for client in leaving:
+        await client.vanish()
+    await still(net)
+
+
 async def test_a_sleeping_poller_is_woken(net: Rig) -> None:
     client = await net.connect()
     connection = client.connection

@@ -15,12 +15,16 @@ import trio
 
 from mqtrio.engine.link import LinkCore, PeerFacts
 from mqtrio.net.layers import Layer
-from mqtrio.net.link import LINGER, reraise
-from mqtrio.net.readiness import READ, Readiness
+from mqtrio.net.link import GONE, LINGER, OPEN, reraise
+from mqtrio.net.readiness import ENDED, READ, Readiness
 from mqtrio.net.sockets import SocketLink
 
 #: Sockets taken into one batch. More would make a turn's flush late for the first of them.
 BATCH: Final = 512
+
+#: Of those whose peers have ended, so many are taken into a batch: when thousands leave at once,
+#: which is much work and can wait, the others don't wait behind them.
+ENDS: Final = 16
 
 #: The smallest share of a turn: smaller ones cost more than they even out.
 SMALLEST_SHARE: Final = 1000
@@ -54,6 +58,8 @@ class Poller:
         # Those that go on, for the next batch; and what a spent budget left of the last one.
         self._next: list[tuple[SocketLink, int]] = []
         self._batch: list[tuple[SocketLink, int]] = []
+        # Those whose peers have ended, and who are not watched meanwhile.
+        self._ended: list[SocketLink] = []
         # Work that one visit of this batch may be.
         self._share = self._budget
         self._waiting = False
@@ -117,7 +123,7 @@ class Poller:
         """Serve for ever."""
         budget = self._budget
         while True:
-            if self._batch or self._next or self._kicked:
+            if self._batch or self._next or self._ended or self._kicked:
                 await trio.lowlevel.checkpoint()
             else:
                 self._waiting = True
@@ -172,10 +178,19 @@ class Poller:
         # another connection's by then.
         for fd, events in self.readiness.ready(BATCH):
             link = links.get(fd)
-            if link is not None:
-                batch.append((link, events))
-            else:
+            if link is None:
                 self.readiness.hush(fd)
+            elif events & ENDED and link.state == OPEN and link.tail is None:
+                link.watch(0)
+                self._ended.append(link)
+            else:
+                batch.append((link, events))
+        if self._ended:
+            for link in self._ended[:ENDS]:
+                if link.state != GONE:
+                    link.watch(link.watched | READ)
+                    batch.append((link, READ))
+            del self._ended[:ENDS]
         self._batch = batch
         self._share = max(SMALLEST_SHARE, self._budget // max(1, len(batch)))
         return bool(batch) or self._kicked

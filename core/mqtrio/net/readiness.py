@@ -16,6 +16,9 @@ WRITE: Final = 0x04
 #: Error or hang-up: reported whether it was asked for or not.
 BROKEN: Final = 0x08 | 0x10
 
+#: The peer sends no more; what it sent before is still to be read. Reported beside READ.
+ENDED: Final = 0x2000
+
 #: Whether this system has what `Readiness` needs. Where it has not (Windows, macOS), listeners
 #: serve each connection by tasks of its own (net/streams.py).
 AVAILABLE: Final = hasattr(select, "epoll") and hasattr(os, "eventfd")
@@ -45,9 +48,9 @@ if sys.platform == "linux":
             if not now:
                 self._epoll.unregister(fd)
             elif not before:
-                self._epoll.register(fd, now)
+                self._epoll.register(fd, now | ENDED if now & READ else now)
             else:
-                self._epoll.modify(fd, now)
+                self._epoll.modify(fd, now | ENDED if now & READ else now)
 
         def ready(self, most: int) -> list[tuple[int, int]]:
             """What is ready now, at most so many; what is left over comes first the next time."""
