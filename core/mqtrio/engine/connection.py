@@ -317,7 +317,9 @@ class Connection(Output):
     def forget_credentials(self) -> None:
         """Hold no longer what is large or secret in CONNECT, unless it may be asked for again."""
         packet = self.connect
-        if packet is not None and self.authentication is None:
+        if packet is None or self.authentication is not None:
+            return
+        if packet.password is not None or packet.user_properties:
             weight = weights.of_connect(packet)
             packet.password = None
             packet.user_properties = ()

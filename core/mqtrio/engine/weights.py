@@ -58,4 +58,6 @@ def _properties(properties: PublishProperties) -> int:
 
 
 def _pairs(pairs: UserProperties) -> int:
+    if not pairs:
+        return 0
     return sum(OBJECT + len(name) + len(value) for name, value in pairs)
