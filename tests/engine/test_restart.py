@@ -354,6 +354,18 @@ async def test_a_session_that_was_connected_when_the_broker_died(disk: Disk) -> 
         assert harness.broker.sessions() == []
 
 
+async def test_an_interval_does_not_begin_anew_with_each_restart(disk: Disk) -> None:
+    async with disk.broker() as harness:
+        await harness.connect("peer", session_expiry_interval=50)
+    for _ in range(3):
+        async with disk.broker() as harness:
+            assert len(harness.broker.sessions()) == 1
+            await trio.sleep(15)
+    async with disk.broker() as harness:
+        await trio.sleep(10)
+        assert harness.broker.sessions() == []
+
+
 async def test_messages_that_expired_meanwhile_are_gone(disk: Disk) -> None:
     async with disk.broker() as harness:
         peer = await harness.connect("peer", session_expiry_interval=1000)
