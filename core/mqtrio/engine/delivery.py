@@ -103,7 +103,7 @@ class Deliveries:
                 outlet.again()
                 break
             session.dequeue()
-            core.work += 8
+            core.work += 1  # with the acknowledgement before it, not more than a PUBLISH costs
             message = delivery.message
             size += message.size
             if not delivery.sent and message.expired(core.now):  # [MQTT-3.3.2-5], [MQTT-4.3.3-7]
