@@ -28,6 +28,9 @@ def held(broker: Broker) -> dict[str, int]:
             weights.of_will(pending.will) for _, _, pending in core.wills.registry._pending.values()
         ),
         "messages": sum(messages.values()),
+        "places": weights.PLACE
+        * (len(core.retained) + sum(len(session.deliveries()) for session in sessions)),
+        "receipts": weights.RECEIPT * sum(len(session.received or ()) for session in sessions),
     }
 
 

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from mqtrio import RefusedError, StoreError
+from mqtrio.engine.weights import PLACE, RECEIPT
 from mqtrio.testing import Closed, FaultyStore, Harness, Peer, open_harness
 from mqtrio.wire.encoder import encode
 from mqtrio.wire.packets import (
@@ -190,6 +191,33 @@ async def test_input_that_waits_is_counted_until_it_is_handled() -> None:
         await publisher.ping()
         assert held(harness.broker)["undecoded"] == 0
         check(harness.broker)
+
+
+async def test_one_small_message_for_many_is_not_small() -> None:
+    """It is kept once, and has a place in each of the queues."""
+    async with open_harness() as harness:
+        for number in range(20):
+            absent = await harness.connect(f"absent{number}", session_expiry_interval=100)
+            await absent.subscribe("t", 1)
+            await absent.disconnect()
+        publisher = await harness.connect("publisher")
+        before = harness.broker.statistics().memory
+        await publisher.send(*numbered("t", 50, 1))
+        assert await puback_codes(publisher, 50) == [0] * 50
+        grown = harness.broker.statistics().memory - before
+        assert grown == 50 * 205 + 20 * 50 * PLACE
+
+
+async def test_identifiers_that_are_not_released_are_counted() -> None:
+    async with open_harness() as harness:
+        peer = await harness.connect("peer", version=MQTT_3_1_1)
+        before = harness.broker.statistics().memory
+        await peer.send(*numbered("t", 1000, 2))
+        await peer.arrived()
+        assert harness.broker.statistics().memory == before + 1000 * RECEIPT
+        await peer.send(*(PubRel(number) for number in range(1, 1001)))
+        await peer.arrived()
+        assert harness.broker.statistics().memory == before
 
 
 # -- the account

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.short_way import PACKET_IDS
+from mqtrio.engine.weights import RECEIPT
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.session import Delivery, Session
 from mqtrio.store.batch import COMMITTED
@@ -74,6 +75,7 @@ def on_pubrel(connection: "Connection", packet: PubRel) -> None:
         version = connection.decoder.version
         connection.reply(acknowledgement(PUBCOMP, packet_id, code, version), COMMITTED)
         return
+    connection.core.memory -= RECEIPT
     batch = COMMITTED
     if session.stored:
         batch = connection.core.recorder.receipt_ended(session, packet_id)

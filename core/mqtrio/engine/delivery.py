@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from mqtrio.engine.weights import PLACE
 from mqtrio.hooks.events import DropReason
 from mqtrio.state.index import Subscription
 from mqtrio.state.message import Message
@@ -35,16 +36,17 @@ class Deliveries:
 
     def hold(self, message: Message) -> None:
         """One more queue, window or topic holds `message`."""
+        self.core.memory += PLACE if message.references else PLACE + message.size
         message.references += 1
-        if message.references == 1:
-            self.core.memory += message.size
 
     def let_go(self, message: Message) -> None:
         """One holder less; the last one sets the memory free, and the store."""
+        core = self.core
         message.references -= 1
-        if not message.references:
-            core = self.core
-            core.memory -= message.size
+        if message.references:
+            core.memory -= PLACE
+        else:
+            core.memory -= PLACE + message.size
             if message.message_id:
                 core.recorder.message_gone(message)
 

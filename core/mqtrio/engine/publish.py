@@ -13,6 +13,7 @@ from mqtrio.engine.convert import event_of, is_text, message_from
 from mqtrio.engine.pressure import Behind
 from mqtrio.engine.router import SLICE
 from mqtrio.engine.steps import Steps, detach
+from mqtrio.engine.weights import RECEIPT
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Close, Deny, Drop, Permissions, Reject
@@ -205,16 +206,19 @@ def _answer(connection: "Connection", packet: Publish, outcome: Outcome) -> None
     assert session is not None
     if kind == PUBREC:
         connection.reply(
-            data, outcome.batch, failed, lambda stored: _forget_refused(session, packet_id, stored)
+            data,
+            outcome.batch,
+            failed,
+            lambda stored: _forget_refused(connection.core, session, packet_id, stored),
         )
     else:
         connection.reply(data, outcome.batch, failed)
 
 
-def _forget_refused(session: Session, packet_id: int, stored: bool) -> None:
+def _forget_refused(core: "Core", session: Session, packet_id: int, stored: bool) -> None:
     """After a PUBREC with a failure the identifier stands for nothing [MQTT-4.3.3-9]."""
-    if not stored:
-        session.end_receipt(packet_id)
+    if not stored and session.end_receipt(packet_id):
+        core.memory -= RECEIPT
 
 
 # -- from anybody
@@ -414,7 +418,8 @@ def _receive(core: "Core", connection: "Connection | None", packet: Publish | No
         return COMMITTED
     session = connection.session
     assert session is not None
-    session.begin_receipt(packet.packet_id)
+    if session.begin_receipt(packet.packet_id):
+        core.memory += RECEIPT
     return core.recorder.receipt_begun(session, packet.packet_id) if session.stored else COMMITTED
 
 

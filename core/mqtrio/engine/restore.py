@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from mqtrio.engine.weights import RECEIPT
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import StoreError
 from mqtrio.reasons import ReasonCode
@@ -148,6 +149,7 @@ class Restorer:
         session.stored = True
         core.sessions.set_bounds(session, None)
         session.received = set(loaded.received) or None
+        core.memory += RECEIPT * len(loaded.received)
         session.continue_sequence(loaded.highest_sequence)
         core.sessions.add(session)
         for row in loaded.subscriptions:

@@ -8,7 +8,7 @@ import trio
 
 from mqtrio.engine.router import has_room
 from mqtrio.engine.timers import Timer
-from mqtrio.engine.weights import of_session
+from mqtrio.engine.weights import RECEIPT, of_session
 from mqtrio.errors import ProtocolError, RefusedError
 from mqtrio.hooks.answers import ClientLimits
 from mqtrio.hooks.events import SessionEnd, SessionEndedEvent
@@ -247,6 +247,7 @@ class Sessions:
         session.inflight.clear()
         session.queue = None
         session.queue_bytes = 0
+        self.core.memory -= RECEIPT * len(session.received or ())
         session.received = None
         session.replays = None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine import publish
 from mqtrio.engine.route import Group, Route
+from mqtrio.engine.weights import RECEIPT
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.session import WIRE_3, WIRE_5, Delivery
 from mqtrio.store.batch import COMMITTED, Batch
@@ -153,9 +154,11 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
     if core.router.refusal(route, message):
         publish.on_publish(connection, packet)
         return
-    if qos == 2 and not session.begin_receipt(packet_id):
-        connection.write(_ANSWERS[2] + PACKET_IDS[packet_id])
-        return
+    if qos == 2:
+        if not session.begin_receipt(packet_id):
+            connection.write(_ANSWERS[2] + PACKET_IDS[packet_id])
+            return
+        core.memory += RECEIPT
     core.statistics.messages_received += 1
     core.work += route.weight
     batch = COMMITTED

@@ -21,6 +21,12 @@ SUBSCRIPTION: Final = 500
 #: What each level of a filter with wildcards adds: nodes of the index.
 LEVEL: Final = 450
 
+#: A place in a session's queue or window, or among the retained messages: beside the message.
+PLACE: Final = 200
+
+#: The identifier of a QoS 2 message that a client has not released yet.
+RECEIPT: Final = 100
+
 #: A pair of strings, or any other small object.
 OBJECT: Final = 200
 
