@@ -233,6 +233,52 @@ async def test_a_bug_in_a_will_of_a_connection_that_is_gone(
     the_log(caplog)
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+async def test_a_bug_while_a_client_authenticates_again(
+    colour: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on beside the connection's input, and is its own all the same."""
+
+    async def later(event: Any) -> Allow:
+        await trio.sleep(1)
+        return Allow()
+
+    recorder = HookRecorder(
+        answers={"authenticate": later if colour == "async" else Allow()},
+    )
+    async with open_harness(plugins=[recorder]) as harness:
+        bystander = await Bystander.arrive(harness)
+        peer = await harness.connect("peer", authentication_method="M")
+        with monkeypatch.context() as patch:
+            patch.setattr("mqtrio.engine.subscribe.Subscriptions.compile_again", boom)
+            await peer.send(Auth(0x19, "M"))
+            await peer.expect_closed(0x80)
+        harness.crashed_with(Boom)
+        await bystander.is_fine()
+    the_log(caplog)
+
+
+async def test_a_bug_in_a_will_that_a_hook_has_thought_about(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def later(event: Any) -> Allow:
+        if event.origin == "will":
+            await trio.sleep(1)
+        return Allow()
+
+    recorder = HookRecorder(answers={"authorize_publish": later})
+    async with open_harness(plugins=[recorder]) as harness:
+        bystander = await Bystander.arrive(harness)
+        peer = await harness.connect("peer", will=Will("wills", b"gone"))
+        with monkeypatch.context() as patch:
+            patch.setattr("mqtrio.engine.router.Router.route", boom)
+            await peer.drop()
+            await trio.sleep(2)
+        harness.crashed_with(Boom)
+        await bystander.is_fine()
+    the_log(caplog)
+
+
 @pytest.mark.parametrize("how", ["a broken packet", "the end", "a take over", "a bug"])
 async def test_a_bug_while_a_connection_is_closed(
     how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

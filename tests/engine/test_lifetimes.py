@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import trio
 
+from mqtrio import PublishEvent
 from mqtrio.testing import FaultyStore, HookRecorder, Peer, open_harness
 from mqtrio.wire.packets import (
     NEVER_EXPIRES,
@@ -351,3 +352,25 @@ async def test_part_of_a_second_counts_as_a_whole_one() -> None:
         await trio.sleep(9.5)
         peer = await _back(harness)
         await peer.message(b"x", properties=expiring(1))
+
+
+async def test_a_subscribers_own_version_has_the_same_lifetime_or_its_own() -> None:
+    def deliver(message: PublishEvent) -> PublishEvent:
+        if message.payload == b"shorter":
+            return message.changed(properties=message.with_properties(message_expiry_interval=20))
+        return message.changed(payload=message.payload + b"!")
+
+    recorder = HookRecorder(answers={"compile_delivery": lambda event: deliver})
+    async with open_harness(plugins=[recorder]) as harness:
+        peer = await harness.connect("peer", session_expiry_interval=10**6)
+        await peer.subscribe("a", 1)
+        await peer.drop()
+        for payload in ("same", "shorter"):
+            await harness.broker.publish("a", payload, qos=1, message_expiry_interval=100)
+        await harness.broker.publish("a", "kept", retain=True, message_expiry_interval=100)
+        await trio.sleep(15)
+        peer = await _back(harness)
+        await peer.message(b"same!", properties=expiring(85))
+        await peer.message(b"shorter", properties=expiring(5))
+        await peer.subscribe("a")
+        await peer.message(b"kept!", retain=True, properties=expiring(85))

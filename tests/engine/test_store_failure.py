@@ -580,3 +580,69 @@ async def test_no_answer_promises_what_was_not_stored(packet: Any, kind: Any) ->
         await peer.send(packet)
         got = await peer.arrived()
         assert not [p for p in got if isinstance(p, kind) and min(p.reason_codes) < 0x80]
+
+
+# -- messages that nobody needs any more
+
+
+async def test_a_message_whose_removal_failed_is_removed_later() -> None:
+    """It was retained and stored for a session; then it is replaced, and that commit fails."""
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        peer = await harness.connect("peer", session_expiry_interval=1000)
+        await peer.subscribe("x", 1)
+        await harness.broker.publish("x", b"old", qos=1, retain=True)
+        await peer.message(b"old")
+        await trio.sleep(1)
+        await peer.unsubscribe("x")
+        await agree(harness, store)
+        assert len(store.state.messages) == 1
+        store.fail_next()
+        await harness.broker.publish("x", b"new", retain=True)
+        await agree(harness, store)
+        assert store.state.messages == {}
+        assert len(store.attempts) - len(store.commits) == 1
+
+
+async def test_a_message_that_a_lost_session_still_has_is_not_removed_meanwhile() -> None:
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        lost = await harness.connect("lost", session_expiry_interval=1000)
+        other = await harness.connect("other", session_expiry_interval=1000)
+        for peer in (lost, other):
+            await peer.subscribe("x", 1)
+        await harness.broker.publish("x", b"x", qos=1)
+        await lost.expect(Publish, payload=b"x")
+        got = await other.expect(Publish, payload=b"x")
+        await trio.sleep(1)
+        store.fail_next()
+        store.fail_next_load(100)
+        await lost.send(Subscribe(9, (SubscriptionRequest("y"),)))
+        await lost.expect_closed(0x80)
+        await trio.sleep(1)
+        await other.send(PubAck(got.packet_id))  # here nobody holds the message now
+        await trio.sleep(1)
+        store.heal()
+        await agree(harness, store)
+        assert len(store.attempts) - len(store.commits) == 1
+        lost = await again(harness, "lost", 5)
+        await lost.message(b"x", dup=True, packet_id=1)
+        await agree(harness, store)
+        assert store.state.messages == {}
+
+
+async def test_a_qos_2_message_that_is_too_large_is_stored_and_let_go() -> None:
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        peer = await harness.connect(
+            "peer", session_expiry_interval=1000, maximum_packet_size=50, receive_maximum=1
+        )
+        await peer.subscribe("x", 2)
+        for size in (100, 10, 100, 11):
+            await harness.broker.publish("x", b"x" * size, qos=2)
+        await peer.message(b"x" * 10)
+        await peer.message(b"x" * 11)
+        await peer.nothing()
+        await agree(harness, store)
+        assert store.state.messages == {}
+        assert harness.broker.statistics().dropped == {"packet_too_large": 2}
