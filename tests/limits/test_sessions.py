@@ -20,6 +20,7 @@ from mqtrio.wire.packets import (
     SubAck,
     Subscribe,
     SubscriptionRequest,
+    Will,
 )
 from tests.limits.kit import acknowledge, numbered, numbers, puback_codes, seconds
 
@@ -274,6 +275,9 @@ async def test_maximum_qos(maximum: int) -> None:
         await subscriber.message(b"x", qos=maximum)
         await peer.send(Publish("t", b"y", maximum + 1, packet_id=1))
         await peer.expect_closed(0x9B)
+        will = harness.peer("will")
+        await will.send(will.connect_packet(will=Will("t", b"y", maximum + 1)))
+        await will.expect_closed(0x9B)
         old = await harness.connect("old", version=MQTT_3_1_1)
         await old.send(Publish("t", b"y", maximum + 1, packet_id=1))
         await old.expect_closed()
@@ -289,6 +293,9 @@ async def test_without_retained_messages() -> None:
         assert peer.connack.retain_available is False
         await peer.send(Publish("t", b"x", retain=True))
         await peer.expect_closed(0x9A)
+        will = harness.peer("will")
+        await will.send(will.connect_packet(will=Will("t", b"x", retain=True)))
+        await will.expect_closed(0x9A)
         old = await harness.connect("old", version=MQTT_3_1_1)
         await old.send(Publish("t", b"x", retain=True))
         await old.expect_closed()
