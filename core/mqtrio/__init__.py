@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mqtrio.broker import Broker as Broker
-    from mqtrio.broker import open_broker as open_broker
-    from mqtrio.broker import serve_broker as serve_broker
     from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
     from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from mqtrio.errors import ProtocolError as ProtocolError
     from mqtrio.errors import RefusedError as RefusedError
     from mqtrio.errors import StoreError as StoreError
+    from mqtrio.fields import required_setting as required_setting
+    from mqtrio.fields import setting as setting
     from mqtrio.hooks.answers import Allow as Allow
     from mqtrio.hooks.answers import Challenge as Challenge
     from mqtrio.hooks.answers import ClientLimits as ClientLimits
@@ -43,20 +43,14 @@ if TYPE_CHECKING:
     from mqtrio.hooks.events import ChangedMessage as ChangedMessage
     from mqtrio.hooks.events import ClientConnectedEvent as ClientConnectedEvent
     from mqtrio.hooks.events import ClientDisconnectedEvent as ClientDisconnectedEvent
-    from mqtrio.hooks.events import CommandsEvent as CommandsEvent
     from mqtrio.hooks.events import ConnectionRefusedEvent as ConnectionRefusedEvent
     from mqtrio.hooks.events import DeliveredEvent as DeliveredEvent
     from mqtrio.hooks.events import DeliveryEvent as DeliveryEvent
     from mqtrio.hooks.events import DroppedEvent as DroppedEvent
-    from mqtrio.hooks.events import HookspecsEvent as HookspecsEvent
-    from mqtrio.hooks.events import LayersEvent as LayersEvent
-    from mqtrio.hooks.events import OpenStoreEvent as OpenStoreEvent
     from mqtrio.hooks.events import PluginFailedEvent as PluginFailedEvent
     from mqtrio.hooks.events import PublishedEvent as PublishedEvent
     from mqtrio.hooks.events import PublishEvent as PublishEvent
-    from mqtrio.hooks.events import ReconfigureEvent as ReconfigureEvent
     from mqtrio.hooks.events import RetainedChangedEvent as RetainedChangedEvent
-    from mqtrio.hooks.events import RunEvent as RunEvent
     from mqtrio.hooks.events import SessionEndedEvent as SessionEndedEvent
     from mqtrio.hooks.events import SessionOpenedEvent as SessionOpenedEvent
     from mqtrio.hooks.events import SubscribedEvent as SubscribedEvent
@@ -64,6 +58,14 @@ if TYPE_CHECKING:
     from mqtrio.hooks.events import UnsubscribedEvent as UnsubscribedEvent
     from mqtrio.hooks.plugin import DeliveryFilter as DeliveryFilter
     from mqtrio.hooks.plugin import Plugin as Plugin
+    from mqtrio.hooks.provide_events import CommandsEvent as CommandsEvent
+    from mqtrio.hooks.provide_events import HookspecsEvent as HookspecsEvent
+    from mqtrio.hooks.provide_events import LayersEvent as LayersEvent
+    from mqtrio.hooks.provide_events import OpenStoreEvent as OpenStoreEvent
+    from mqtrio.hooks.provide_events import ReconfigureEvent as ReconfigureEvent
+    from mqtrio.hooks.provide_events import RunEvent as RunEvent
+    from mqtrio.hooks.provide_events import StartEvent as StartEvent
+    from mqtrio.hooks.provide_events import StopEvent as StopEvent
     from mqtrio.hooks.specs import hookimpl as hookimpl
     from mqtrio.hooks.specs import hookspec as hookspec
     from mqtrio.info import BrokerStatistics as BrokerStatistics
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from mqtrio.info import PublishResult as PublishResult
     from mqtrio.info import SessionInfo as SessionInfo
     from mqtrio.net.addresses import BoundAddress as BoundAddress
+    from mqtrio.opening import open_broker as open_broker
+    from mqtrio.opening import serve_broker as serve_broker
     from mqtrio.reasons import ReasonCode as ReasonCode
     from mqtrio.settings import Limits as Limits
     from mqtrio.settings import Listener as Listener
@@ -85,22 +89,25 @@ __version__ = "0.1.0"
 
 # Module -> the public names that it has.
 _PUBLIC = {
-    "broker": "Broker open_broker serve_broker",
+    "broker": "Broker",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",
+    "fields": "required_setting setting",
     "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop "
     "Permissions Reject Throttle",
     "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
     "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
-    "ClientConnectedEvent ClientDisconnectedEvent CommandsEvent ConnectionRefusedEvent "
-    "DeliveredEvent DeliveryEvent DroppedEvent HookspecsEvent LayersEvent OpenStoreEvent "
-    "PluginFailedEvent PublishedEvent PublishEvent ReconfigureEvent RetainedChangedEvent "
-    "RunEvent SessionEndedEvent SessionOpenedEvent SubscribedEvent SubscribeEvent "
-    "UnsubscribedEvent",
+    "ClientConnectedEvent ClientDisconnectedEvent ConnectionRefusedEvent "
+    "DeliveredEvent DeliveryEvent DroppedEvent PluginFailedEvent PublishedEvent "
+    "PublishEvent RetainedChangedEvent SessionEndedEvent SessionOpenedEvent "
+    "SubscribedEvent SubscribeEvent UnsubscribedEvent",
     "hooks.plugin": "DeliveryFilter Plugin",
+    "hooks.provide_events": "CommandsEvent HookspecsEvent LayersEvent OpenStoreEvent "
+    "ReconfigureEvent RunEvent StartEvent StopEvent",
     "hooks.specs": "hookimpl hookspec",
     "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
+    "opening": "open_broker serve_broker",
     "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",

@@ -59,6 +59,17 @@ def setting(
     return cast(T, attrs.field(default=default, **facts(meaning, minimum, maximum, unit)))
 
 
+def required_setting(
+    meaning: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    unit: Unit | None = None,
+) -> Any:
+    """Declare a setting that has no default; the arguments are those of `setting`."""
+    return attrs.field(**facts(meaning, minimum, maximum, unit))
+
+
 def facts(
     meaning: str,
     minimum: float | None = None,

@@ -12,7 +12,7 @@ from attrs import Factory, define, field
 from mqtrio.fields import GIB as GIB
 from mqtrio.fields import KIB as KIB
 from mqtrio.fields import MIB as MIB
-from mqtrio.fields import facts, setting
+from mqtrio.fields import required_setting, setting
 
 #: The largest packet the standard can express: one byte, four of length, 268,435,455 (2.1.4).
 LARGEST_PACKET: Final = 268_435_460
@@ -25,7 +25,7 @@ TWO_BYTES: Final = 65_535
 class Listener:
     """One address that clients connect to."""
 
-    url: str = field(**facts("where to listen: mqtt://HOST[:PORT] (port 0: any free one)"))
+    url: str = required_setting("where to listen: mqtt://HOST[:PORT] (port 0: any free one)")
     allow_anonymous: bool | None = setting(
         None, "let clients in that nobody authenticated; default: on loopback only"
     )

@@ -95,7 +95,7 @@ def test_the_facts_are_the_tables(hook: str) -> None:
 def test_the_fields_of_the_event_are_listed(hook: str) -> None:
     annotation = SPECIFIED[hook].args.args[1].annotation
     assert isinstance(annotation, ast.Name)
-    event: Any = getattr(events, annotation.id)
+    event: Any = getattr(mqtrio, annotation.id)
     fields = [field.name for field in attrs.fields(event)] if attrs.has(event) else event.__slots__
     said = re.findall(r"`(\w+)`", facts(HEADINGS[hook])["Event"])
     assert said == [annotation.id, *(name for name in fields if name != "scratch")]

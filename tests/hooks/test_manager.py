@@ -10,9 +10,10 @@ import trio
 from mqtrio.errors import PluginError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Allow, Deny
-from mqtrio.hooks.events import HookspecsEvent, PluginFailedEvent, PublishedEvent, PublishEvent
+from mqtrio.hooks.events import PluginFailedEvent, PublishedEvent, PublishEvent
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
+from mqtrio.hooks.provide_events import HookspecsEvent
 from mqtrio.hooks.specs import HOOKS, hookimpl, hookspec
 from tests.hooks.driver import at_once, drive, plugin_of, publish_event
 
@@ -184,7 +185,7 @@ def test_an_unknown_hook_is_refused_with_a_hint() -> None:
     refused(
         plugin_of("autorize_publish", method),
         r"plugin 'bad' \(Made\) implements 'autorize_publish', which is no hook "
-        r"\(did you mean 'authorize_publish'\?\)\. Hooks are: open_store, ",
+        r"\(did you mean 'authorize_publish'\?\)\. Hooks are: start, stop, open_store, ",
     )
 
 

@@ -3,10 +3,14 @@
 from typing import Any
 
 import pytest
+import trio
 
 from mqtrio.errors import PluginError
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.provide_events import StartEvent, StopEvent
+from mqtrio.hooks.specs import hookimpl
+from mqtrio.opening import open_broker
 from tests.hooks.driver import plugin_of
 
 
@@ -93,3 +97,57 @@ def test_commands_that_are_none_are_refused() -> None:
     for nonsense in ("passwd", {"passwd": 1}, LookupError(), soon({})):
         with pytest.raises(PluginError, match="plugin 'p0': commands"):
             provide.commands(plugged("commands", nonsense))
+
+
+class Timed:
+    """Notes when it was started and stopped; fails where it is told to."""
+
+    def __init__(self, name: str, notes: list[str], failing: str = "") -> None:
+        self.name = name
+        self.notes = notes
+        self.failing = failing
+
+    @hookimpl
+    async def start(self, event: StartEvent) -> None:
+        await self.note("start")
+
+    @hookimpl
+    async def stop(self, event: StopEvent) -> None:
+        await self.note("stop")
+
+    async def note(self, what: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.notes.append(f"{what} {self.name}")
+        if self.failing == what:
+            raise LookupError("no")
+        if self.failing == f"{what} hangs":
+            await trio.sleep_forever()
+
+
+async def test_plugins_are_started_in_order_and_stopped_in_the_opposite_one() -> None:
+    notes: list[str] = []
+    async with open_broker([], plugins=[Timed("a", notes), Timed("b", notes)]):
+        assert notes == ["start a", "start b"]
+    assert notes == ["start a", "start b", "stop b", "stop a"]
+
+
+async def test_one_that_does_not_start_keeps_the_broker_from_it() -> None:
+    notes: list[str] = []
+    plugins = [Timed("a", notes), Timed("b", notes, "start"), Timed("c", notes)]
+    with pytest.raises(PluginError, match="plugin 'Timed-2': start failed: LookupError"):
+        async with open_broker([], plugins=plugins):
+            raise AssertionError("it must not start")
+    assert notes == ["start a", "start b", "stop a"]
+
+
+@pytest.mark.parametrize("failing", ["stop", "stop hangs"])
+async def test_one_that_does_not_stop_keeps_no_other_from_it(
+    failing: str, autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes: list[str] = []
+    plugins = [Timed("a", notes), Timed("b", notes, failing)]
+    async with open_broker([], plugins=plugins):
+        pass
+    assert notes == ["start a", "start b", "stop b", "stop a"]
+    [record] = [record for record in caplog.records if record.name == "mqtrio.hooks"]
+    assert "Timed-2: stop" in record.getMessage()

@@ -10,6 +10,7 @@ HEAD = """
 from mqtrio.hooks.answers import Allow, Deny, Drop, Reject, Throttle
 from mqtrio.hooks.client import ConnectionSlot
 from mqtrio.hooks.events import *
+from mqtrio.hooks.provide_events import *
 from mqtrio.hooks.plugin import DeliveryFilter, Plugin
 from mqtrio.hooks.specs import hookimpl
 """

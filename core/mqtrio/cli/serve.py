@@ -9,13 +9,14 @@ from typing import Any, get_args
 import attrs
 import trio
 
-from mqtrio.broker import Broker, open_broker
+from mqtrio.broker import Broker
 from mqtrio.cli import process
 from mqtrio.cli.failure import leaves
 from mqtrio.config import load_config
 from mqtrio.errors import ConfigurationError, MqtrioError
 from mqtrio.log import set_up
 from mqtrio.net.addresses import parse_listener
+from mqtrio.opening import open_broker
 from mqtrio.settings import Listener, Log, Settings
 
 log = logging.getLogger("mqtrio")

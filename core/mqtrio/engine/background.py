@@ -7,8 +7,8 @@ import trio
 
 from mqtrio.hooks import provide
 from mqtrio.hooks.calls import Call
-from mqtrio.hooks.events import RunEvent
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.provide_events import RunEvent
 
 log = logging.getLogger("mqtrio.hooks")
 

@@ -89,43 +89,6 @@ class ClientEvent(Event):
         return self.client.tls
 
 
-# --- provide -------------------------------------------------------------------------------------
-
-
-@define(frozen=True)
-class OpenStoreEvent(Event):
-    """The broker starts and wants its store."""
-
-
-@define(frozen=True)
-class LayersEvent(Event):
-    """The broker wants to know the byte layers that listeners may be built from."""
-
-
-@define(frozen=True)
-class RunEvent(Event):
-    """The broker has started; `broker` is its face for programs of this process."""
-
-    broker: Any = field(repr=False)
-
-
-@define(frozen=True)
-class ReconfigureEvent(Event):
-    """The configuration was read again; `settings` are the plugin's new ones."""
-
-    settings: Any = field(repr=False)
-
-
-@define(frozen=True)
-class CommandsEvent(Event):
-    """The command line is being put together."""
-
-
-@define(frozen=True)
-class HookspecsEvent(Event):
-    """The plugin is being added and may bring hooks of its own."""
-
-
 # --- decide --------------------------------------------------------------------------------------
 
 

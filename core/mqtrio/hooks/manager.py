@@ -23,8 +23,9 @@ from mqtrio.hooks.calls import (
     nobody,
     nonsense,
 )
-from mqtrio.hooks.events import HookspecsEvent, Origin, PluginFailedEvent
+from mqtrio.hooks.events import Origin, PluginFailedEvent
 from mqtrio.hooks.plugin import Plugin
+from mqtrio.hooks.provide_events import HookspecsEvent
 from mqtrio.hooks.specs import API_VERSION, HOOKS, PROJECT, Hook
 
 _REFUSED_OPTIONS: Final = ("wrapper", "hookwrapper", "tryfirst", "trylast")
@@ -88,6 +89,8 @@ class HookManager:
     dropped: Calls
     retained_changed: Calls
     plugin_failed: Calls
+    start: Calls
+    stop: Calls
     open_store: Calls
     layers: Calls
     run: Calls
@@ -182,6 +185,12 @@ class HookManager:
             return self._contributed.get(hook, ())
         calls: Calls = getattr(self, hook)
         return calls
+
+    def calls_of(self, plugin: str, hook: str) -> Calls:
+        """The bound call of one plugin's hook; () where it has none or isn't plugged in."""
+        entry = self._registrations.get(plugin)
+        call = None if entry is None else entry._calls.get(hook)
+        return () if call is None else (call,)
 
     def notify(self, calls: Calls, event: object) -> None:
         """Tell observers; one that fails harms nobody and is switched off when it goes on failing.

@@ -23,25 +23,29 @@ from mqtrio.hooks.events import (
     AuthenticateEvent,
     ClientConnectedEvent,
     ClientDisconnectedEvent,
-    CommandsEvent,
     ConnectionRefusedEvent,
     DeliveredEvent,
     DeliveryEvent,
     DroppedEvent,
-    HookspecsEvent,
-    LayersEvent,
-    OpenStoreEvent,
     PluginFailedEvent,
     PublishedEvent,
     PublishEvent,
-    ReconfigureEvent,
     RetainedChangedEvent,
-    RunEvent,
     SessionEndedEvent,
     SessionOpenedEvent,
     SubscribedEvent,
     SubscribeEvent,
     UnsubscribedEvent,
+)
+from mqtrio.hooks.provide_events import (
+    CommandsEvent,
+    HookspecsEvent,
+    LayersEvent,
+    OpenStoreEvent,
+    ReconfigureEvent,
+    RunEvent,
+    StartEvent,
+    StopEvent,
 )
 from mqtrio.hooks.specs import API_VERSION, hookspec
 
@@ -60,8 +64,12 @@ class Plugin(Generic[Settings]):
     with it a wrong override is an error of the type checker.
     """
 
-    #: The version of the hooks that the plugin was written for.
+    #: The version of the hooks that the plugin was written for; say it in your class: `api = 1`.
     api: ClassVar[int] = API_VERSION
+
+    #: Whether two of one name may never run side by side, not even while one replaces the other at
+    #: a reload: the old one is stopped before the new one starts.
+    exclusive: ClassVar[bool] = False
 
     def __init__(self, settings: Settings, *, name: str) -> None:
         self.settings = settings
@@ -71,6 +79,16 @@ class Plugin(Generic[Settings]):
         return f"<{type(self).__qualname__} {self.name!r}>"
 
     # --- provide ---------------------------------------------------------------------------------
+
+    @hookspec
+    def start(self, event: StartEvent) -> MaybeAwaitable[None]:
+        """Get ready: read what the settings name, before any other hook of the plugin is called."""
+        return None
+
+    @hookspec
+    def stop(self, event: StopEvent) -> MaybeAwaitable[None]:
+        """Let go of what `start` took; no other hook of the plugin is called any more."""
+        return None
 
     @hookspec
     def open_store(self, event: OpenStoreEvent) -> MaybeAwaitable[Any]:
@@ -88,8 +106,11 @@ class Plugin(Generic[Settings]):
         raise NotImplementedError
 
     @hookspec
-    def reconfigure(self, event: ReconfigureEvent) -> MaybeAwaitable[None]:
-        """Take new settings without being replaced; raise to refuse them and keep the old ones."""
+    def reconfigure(self, event: ReconfigureEvent) -> MaybeAwaitable[Callable[[], None] | None]:
+        """Check new settings and read what they name; return the function that puts them in force.
+
+        That function must not fail. Raise to refuse the settings: the old ones stay in force.
+        """
         return None
 
     @hookspec

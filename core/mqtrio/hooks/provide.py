@@ -7,10 +7,18 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import trio
+
 from mqtrio.errors import PluginError
 from mqtrio.hooks.calls import Call
-from mqtrio.hooks.events import CommandsEvent, LayersEvent, OpenStoreEvent
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.provide_events import (
+    CommandsEvent,
+    LayersEvent,
+    OpenStoreEvent,
+    StartEvent,
+    StopEvent,
+)
 
 #: What tells a store from something else, before anybody uses it.
 _STORE_METHODS: Final = ("load", "commit", "queued", "retained", "close")
@@ -25,6 +33,32 @@ async def provide(call: Call, event: object) -> Any:
     except Exception as error:
         raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
     return answer
+
+
+async def start(hooks: HookManager, started: list[str]) -> None:
+    """Start all plugins in their order, and note in `started` the names of those that have.
+
+    Raises PluginError at the first that can't.
+    """
+    for name in hooks.plugins:
+        for call in hooks.calls_of(name, "start"):
+            await provide(call, StartEvent())
+        started.append(name)
+
+
+async def stop(hooks: HookManager, names: Sequence[str], deadline: float) -> None:
+    """Stop these plugins, the last one first, each within `deadline` seconds.
+
+    One that fails is logged and counted, and keeps none of the others from it.
+    """
+    event = StopEvent()
+    for name in reversed(names):
+        for call in hooks.calls_of(name, "stop"):
+            try:
+                with trio.fail_after(deadline):
+                    await provide(call, event)
+            except (PluginError, trio.TooSlowError) as error:
+                call.failed(error)
 
 
 async def open_store(hooks: HookManager) -> Any | None:

@@ -52,6 +52,8 @@ _CONSENT: Final = frozenset({Allow, Deny})
 HOOKS: Final[Mapping[str, Hook]] = {
     hook.name: hook
     for hook in (
+        Hook("start", "provide", awaits=True),
+        Hook("stop", "provide", awaits=True),
         Hook("open_store", "provide", awaits=True),
         Hook("layers", "provide", awaits=True),
         Hook("run", "provide", awaits=True),

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import trio
 from trio.testing import memory_stream_pair
 
-from mqtrio.broker import Broker, open_broker
+from mqtrio.broker import Broker
+from mqtrio.opening import open_broker
 from mqtrio.settings import Settings
 from mqtrio.store.protocol import Store
 from mqtrio.testing.peer import Peer

@@ -1,0 +1,213 @@
+"""Opening a broker: its parts put together, in order, and taken apart again in the opposite one."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+
+from mqtrio.broker import Broker
+from mqtrio.clock import Clock
+from mqtrio.engine.background import Background
+from mqtrio.engine.core import Core
+from mqtrio.engine.restore import Restorer
+from mqtrio.errors import BrokerStopped, ConfigurationError, sole_error
+from mqtrio.hooks import provide
+from mqtrio.hooks.manager import HookManager
+from mqtrio.net.addresses import BoundAddress, parse_listener
+from mqtrio.net.network import Network, open_network
+from mqtrio.settings import Listener, Settings
+from mqtrio.store.journal import Failure, Journal
+from mqtrio.store.memory import MemoryStore
+from mqtrio.store.protocol import Store
+
+DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
+
+
+@asynccontextmanager
+async def open_broker(
+    listen: Iterable[str] | str | None = None,
+    *,
+    plugins: Iterable[object] = (),
+    store: Store | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> AsyncIterator[Broker]:
+    """A running broker for the length of the block.
+
+    `listen`: URLs, `[]` for none; default: those of the settings, else mqtt://127.0.0.1:1883.
+    `plugins`: objects with hooks, asked in this order. `store`: default, memory only. `settings`,
+    or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
+
+    Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
+    its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
+    PluginError for a plugin that can't, OSError for an address that can't be had, StoreError for a
+    store that can't be read. An exception of the block comes out as it is.
+    """
+    if options:
+        if settings is not None:
+            raise ConfigurationError("give either settings or their parts by keyword, not both")
+        from mqtrio.config import settings_from
+
+        settings = settings_from(options)
+    raised: BaseException | None = None
+    try:
+        async with _opened(listen, plugins, store, settings or Settings()) as broker:
+            try:
+                yield broker
+            except BaseException as error:
+                raised = error
+                raise
+    except BaseExceptionGroup as group:
+        only = sole_error(group, raised)
+        if only is None:
+            raise
+        context = only.__context__
+        try:
+            raise only
+        finally:
+            only.__context__ = context  # not the group that it has come out of
+
+
+@asynccontextmanager
+async def _opened(
+    listen: Iterable[str] | str | None,
+    plugins: Iterable[object],
+    store: Store | None,
+    settings: Settings,
+) -> AsyncIterator[Broker]:
+    """`open_broker`, but what is raised comes out wrapped by nurseries."""
+    listeners = _listeners(listen, settings)
+    hooks = HookManager()
+    for plugin in plugins:
+        hooks.add(plugin)
+    started: list[str] = []
+    try:
+        await provide.start(hooks, started)
+        if store is None:
+            store = await provide.open_store(hooks) or MemoryStore()
+        async with _assembled(listeners, hooks, store, settings) as broker:
+            yield broker
+    finally:
+        with trio.CancelScope(shield=True):
+            await provide.stop(hooks, started, settings.limits.hook_deadline)
+
+
+@asynccontextmanager
+async def _assembled(
+    listeners: list[Listener], hooks: HookManager, store: Store, settings: Settings
+) -> AsyncIterator[Broker]:
+    """A broker of its parts, with plugins that have started and a store that is open."""
+    clock = Clock()
+    journal = Journal(
+        store,
+        on_failed=lambda failure: _failed(restorer, failure),
+        recover=lambda client_ids: restorer.recover(client_ids),  # noqa: PLW0108
+        tick=lambda: core.tick(),  # noqa: PLW0108
+        flush=lambda: core.flush(),  # noqa: PLW0108
+        crashed=lambda waiter, error: core.waiter_crashed(waiter, error),  # noqa: PLW0108
+        limit=settings.limits.uncommitted_bytes,
+        grace=settings.limits.stop_grace,
+    )
+    core = Core(settings, hooks, journal, clock)
+    hooks.on_change = core.hooks_changed
+    restorer = Restorer(core, store)
+    async with trio.open_nursery() as outer:
+        await outer.start(journal.run)
+        try:
+            await restorer.start()
+            addresses = [parse_listener(listener.url) for listener in listeners]
+            async with open_network(core, addresses) as network:
+                _check_doors(core, listeners, network.listeners)
+                broker = Broker(core, hooks, network)
+                async with _running(core, network, broker):
+                    yield broker
+        finally:
+            journal.stop()
+
+
+def _failed(restorer: Restorer, failure: Failure) -> None:
+    restorer.core.turn(restorer.failed, failure)
+
+
+def _listeners(listen: Iterable[str] | str | None, settings: Settings) -> list[Listener]:
+    if listen is not None:
+        urls = [listen] if isinstance(listen, str) else list(listen)
+        known = {listener.url: listener for listener in settings.listener}
+        return [known.get(url) or Listener(url=url) for url in urls]
+    return list(settings.listener) or [Listener(url=DEFAULT_LISTENER)]
+
+
+def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddress, ...]) -> None:
+    """No door stands open to other machines unless somebody said so."""
+    for listener in listeners:
+        if listener.allow_anonymous is not None:
+            core.anonymous[listener.url] = listener.allow_anonymous
+            continue
+        local = all(address.local for address in bound if address.url == listener.url)
+        if not local:
+            core.anonymous[listener.url] = False
+            if not core.hooks.authenticate:
+                raise ConfigurationError(
+                    f"listener {listener.url}: other machines can reach it and nobody "
+                    "authenticates the clients. Give the broker a plugin that does, listen on "
+                    "127.0.0.1 only, or set allow_anonymous = true for this listener "
+                    "(--allow-anonymous on the command line) to let everybody in"
+                )
+
+
+@asynccontextmanager
+async def _running(core: Core, network: Network, broker: Broker) -> AsyncIterator[None]:
+    """The tasks of a broker; its end is graceful unless it is cancelled."""
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(core.timers.run, core.turn)
+        tasks.start_soon(core.watch_writers)
+        async with trio.open_nursery() as nursery:
+            core.nursery = nursery
+            core.background = Background(core.hooks, tasks, broker)
+            core.background.refresh()
+            network.accept()
+            try:
+                yield
+                await _end(core, network)
+            finally:
+                core.goodbye()
+                core.stopping = True
+                for subscriber in core.sessions.local.values():
+                    subscriber.close(BrokerStopped("the broker has stopped"))
+                nursery.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
+
+
+async def _end(core: Core, network: Network) -> None:
+    """Accept no more, let hooks finish what they think about, say goodbye, send what is left."""
+    grace = core.limits.stop_grace
+    deadline = trio.current_time() + grace
+    network.stop_accepting()
+    core.stop_reading()
+    with trio.move_on_at(deadline - grace / 2):  # the rest is for sending what they decide
+        await core.hooks_done()
+    await network.stop(core.goodbye, max(0.0, deadline - trio.current_time()))
+    with trio.move_on_at(deadline):
+        await core.hooks_done()
+
+
+async def serve_broker(
+    listen: Iterable[str] | str | None = None,
+    *,
+    plugins: Iterable[object] = (),
+    store: Store | None = None,
+    settings: Settings | None = None,
+    task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Run a broker as a task: `broker = await nursery.start(mqtrio.serve_broker, ["mqtt://…"])`.
+
+    Ends when it is cancelled (at once) or after `broker.stop()` (gracefully). The arguments are
+    those of `open_broker`; pass keywords with functools.partial.
+    """
+    async with open_broker(
+        listen, plugins=plugins, store=store, settings=settings, **options
+    ) as broker:
+        task_status.started(broker)
+        await broker.wait_stopped()
