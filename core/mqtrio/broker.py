@@ -265,6 +265,14 @@ class Broker:
         """Take a plugin out, at once. Raises PluginError if there is none of that name."""
         return self._hooks.remove(name)
 
+    def reconsider(self) -> None:
+        """Void what plugins have decided so far: for a plugin whose rules have just changed.
+
+        Answers that were remembered are asked for again, and the filters of all live subscriptions
+        are compiled anew (`compile_delivery`, reason "reload").
+        """
+        self._core.turn(self._core.hooks_changed, frozenset({"compile_delivery"}))
+
     # -- the broker itself
 
     def statistics(self) -> BrokerStatistics:
