@@ -31,6 +31,7 @@ from mqtrio.fields import (
     base_type,
     complaint,
     describe,
+    is_array,
     is_scalar,
     quantity,
     show,
@@ -39,6 +40,7 @@ from mqtrio.fields import (
 )
 from mqtrio.net.addresses import parse_listener
 from mqtrio.settings import Listener, Settings
+from mqtrio.state.topics import check_mount_point
 from mqtrio.toml_lines import KeyPath, key_lines
 
 T = TypeVar("T")
@@ -226,7 +228,8 @@ def _scalar_hook(metadata: Mapping[str, Any], check: Callable[[Any], object] | N
 
 #: What only a higher layer knows of a setting: the check raises ConfigurationError.
 _CHECKS: Final[Mapping[tuple[type, str], Callable[[Any], object]]] = {
-    (Listener, "url"): parse_listener
+    (Listener, "url"): parse_listener,
+    (Listener, "mount_point"): check_mount_point,
 }
 
 
@@ -238,7 +241,7 @@ def _array_hook(kind: Any, converter: cattrs.Converter) -> Any:
 
     def hook(value: object, _kind: Any) -> Any:
         if not isinstance(value, list | tuple):
-            form = "tables, each with its own [[...]]" if attrs.has(element) else "an array"
+            form = "tables, each with its own [[...]]" if attrs.has(element) else describe(kind, {})
             raise ValueError(f"{what_is(value)}; allowed: {form}")
         items, errors = [], []
         for index, item in enumerate(value):
@@ -271,7 +274,7 @@ def _converter() -> cattrs.Converter:
     for scalar in (bool, int, float, str):
         converter.register_structure_hook(scalar, _read_scalar)
     converter.register_structure_hook_func(_is_literal, _read_scalar)
-    converter.register_structure_hook_factory(_is_array, _array_hook)
+    converter.register_structure_hook_factory(is_array, _array_hook)
     converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
     converter.register_structure_hook_factory(attrs.has, _class_hook)
     return converter
@@ -280,11 +283,6 @@ def _converter() -> cattrs.Converter:
 def _is_literal(kind: Any) -> bool:
     origin: object = get_origin(kind)
     return origin is Literal
-
-
-def _is_array(kind: Any) -> bool:
-    origin: object = get_origin(kind)
-    return origin is list or (origin is tuple and Ellipsis in get_args(kind))
 
 
 def _is_mapping(kind: Any) -> bool:

@@ -98,6 +98,11 @@ def complaint(value: object, kind: object, metadata: Mapping[str, Any]) -> str |
     if value is None and NoneType in get_args(kind):
         return None
     base = base_type(kind)
+    if is_array(base):
+        if not isinstance(value, list if get_origin(base) is list else tuple):
+            return f"{what_is(value)}; allowed: {allowed(kind, metadata)}"
+        inside = (complaint(each, get_args(base)[0], metadata) for each in value)
+        return next(filter(None, inside), None)
     wrong = _wrong_type(value, base)
     if wrong is None and not _within(value, metadata):
         wrong = f"{show(value)} is out of range"
@@ -117,6 +122,12 @@ def is_scalar(kind: object) -> bool:
     """Tell whether `complaint` knows all about values of this type."""
     base = base_type(kind)
     return base in (bool, int, float, str) or get_origin(base) is Literal
+
+
+def is_array(kind: object) -> bool:
+    """Tell whether values of this type are lists, or tuples of any length."""
+    origin: object = get_origin(kind)
+    return origin is list or (origin is tuple and Ellipsis in get_args(kind))
 
 
 def _wrong_type(value: object, base: object) -> str | None:
@@ -177,6 +188,8 @@ def describe(kind: object, metadata: Mapping[str, Any]) -> str:
         return "true or false"
     if base is str:
         return "a string"
+    if is_array(base):
+        return f"an array, each item {describe(get_args(base)[0], metadata)}"
     unit: Unit | None = metadata.get("unit")
     if unit is None:
         words = "a whole number" if base is int else "a number"

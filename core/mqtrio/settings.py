@@ -29,6 +29,17 @@ class Listener:
     allow_anonymous: bool | None = setting(
         None, "let clients in that nobody authenticated; default: on loopback only"
     )
+    authenticate: tuple[str, ...] | None = setting(
+        None,
+        "names of the enabled plugins that are asked to authenticate its clients, in their order; "
+        "default: all",
+    )
+    max_connections: int | None = setting(
+        None, "connections open on it at one time; default: limits.connections only", minimum=1
+    )
+    mount_point: str = setting(
+        "", "what is put before the topics of its clients, and taken off what they get: a/ or a/b/"
+    )
 
 
 @define(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 
 from mqtrio.config import Document, InvalidSettings, Problem, load_config, settings_from
 from mqtrio.errors import ConfigurationError
-from mqtrio.fields import base_type, setting
+from mqtrio.fields import base_type, is_array, setting
 from mqtrio.settings import MIB, Limits, Listener, Log, SessionRules, Settings
 
 
@@ -148,6 +148,11 @@ SECTIONS: dict[str, type] = {
 }
 
 
+def content_of(section: str, table: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with one table, and what else that table needs."""
+    return {section: [{"url": "mqtt://h", **table}] if section == "listener" else table}
+
+
 def fitting(field: "attrs.Attribute[Any]") -> set[str]:
     """Name the VALUES that this setting takes."""
     base, unit = base_type(field.type), field.metadata["unit"]
@@ -156,7 +161,9 @@ def fitting(field: "attrs.Attribute[Any]") -> set[str]:
     if base is int or base is float:
         numbers = {"a number"} if base is int else {"a number", "a fraction"}
         return numbers | {"seconds": {"a duration"}, "bytes": {"a size"}, None: set()}[unit]
-    assert base is str or get_origin(base) is Literal
+    if base is str and field.name != "url":
+        return {name for name, value in VALUES.items() if isinstance(value, str)}
+    assert base is str or is_array(base) or get_origin(base) is Literal
     return set()
 
 
@@ -171,17 +178,13 @@ def settings_and_values() -> Iterator[Any]:
 def test_each_type_for_each_setting(
     section: str, field: "attrs.Attribute[Any]", name: str, value: object
 ) -> None:
-    table = {field.name: value}
-    content: dict[str, Any] = {section: table}
-    where: tuple[str | int, ...] = (section, field.name)
-    if section == "listener":
-        content = {section: [{"url": "mqtt://h", **table}]}
-        where = (section, 0, field.name)
+    content = content_of(section, {field.name: value})
+    where = (section, *((0,) if section == "listener" else ()), field.name)
     if name in fitting(field):
         settings_from(content)
         return
     (problem,) = problems_of(content)
-    assert problem.path == where
+    assert problem.path[: len(where)] == where
     told = "this version serves" if (field.name, type(value)) == ("url", str) else "; allowed: "
     assert told in problem.text
 
@@ -196,13 +199,14 @@ def test_every_setting_is_described_and_bounded(
     if base_type(field.type) not in (int, float):
         return
     minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
+    needed = {"url": "mqtt://h"} if section == "listener" else {}
     for value in (minimum - 1, *(() if maximum is None else (maximum + 1,))):
-        (problem,) = problems_of({section: {field.name: value}})
+        (problem,) = problems_of(content_of(section, {field.name: value}))
         assert "is out of range; allowed: " in problem.text
         with pytest.raises(ConfigurationError, match=f"{field.name}: .* is out of range"):
-            SECTIONS[section](**{field.name: value})
+            SECTIONS[section](**needed, **{field.name: value})
     for value in (minimum, *(() if maximum is None else (maximum,))):
-        made = SECTIONS[section](**{field.name: value})
+        made = SECTIONS[section](**needed, **{field.name: value})
         assert getattr(made, field.name) == value
 
 
@@ -218,6 +222,21 @@ def test_a_choice_names_its_options(kind: type, name: str) -> None:
 def test_a_choice_of_numbers_takes_nothing_that_only_equals_one(value: object) -> None:
     (problem,) = problems_of({"session": {"maximum_qos": value}})
     assert problem.text.endswith("allowed: 0, 1 or 2")
+
+
+@pytest.mark.parametrize("prefix", ["a/#", "+/", "$share/x/", "a\0", "x" * 65_536])
+def test_mount_points_that_are_refused(prefix: str) -> None:
+    (problem,) = problems_of({"listener": [{"url": "mqtt://h", "mount_point": prefix}]})
+    assert problem.path == ("listener", 0, "mount_point")
+
+
+def test_a_listener_names_those_who_authenticate_its_clients() -> None:
+    made = settings_from({"listener": [{"url": "mqtt://h", "authenticate": ["a", "b"]}]})
+    assert made.listener[0].authenticate == ("a", "b")
+    with pytest.raises(ConfigurationError, match="authenticate: 3 is a whole number"):
+        Listener(url="mqtt://h", authenticate=(3,))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="authenticate: it is an array"):
+        Listener(url="mqtt://h", authenticate=["a"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("url", ["localhost", "mqtt:h", "mqtt://h:65536", "http://h"])

@@ -65,6 +65,14 @@ def check_topic(topic: str, maximum_levels: int = ANY_LEVELS) -> None:
         raise InvalidTopicName(f"a topic must not have more than {maximum_levels} levels")
 
 
+def check_mount_point(prefix: str) -> None:
+    """Raise InvalidTopicName unless `prefix` may stand before topics: empty, or itself a topic."""
+    if prefix:
+        check_topic(prefix)
+    if prefix.startswith("$share/"):
+        raise InvalidTopicName("a mount point must not begin with $share/")
+
+
 def check_topic_filter(topic_filter: str, maximum_levels: int = ANY_LEVELS) -> None:
     """Raise InvalidTopicFilter unless a client may subscribe to `topic_filter`, shared or not.
 
