@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from mqtrio.settings import Log as Log
     from mqtrio.settings import SessionRules as SessionRules
     from mqtrio.settings import Settings as Settings
+    from mqtrio.state.topics import check_topic_filter as check_topic_filter
+    from mqtrio.state.topics import matches as matches
     from mqtrio.store.protocol import Store as Store
     from mqtrio.wire.packets import PublishProperties as PublishProperties
     from mqtrio.wire.packets import Will as Will
@@ -111,6 +113,7 @@ _PUBLIC = {
     "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
+    "state.topics": "check_topic_filter matches",
     "store.protocol": "Store",
     "wire.packets": "PublishProperties Will",
 }

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import trio
@@ -55,8 +55,12 @@ class Broker:
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
         user_properties: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+        origin: Literal["local", "system", "bridge"] = "local",
     ) -> PublishResult:
-        """Publish a message, by the same way and rules as a client's (hooks see origin "local").
+        """Publish a message, by the same way and rules as a client's.
+
+        `origin` is what hooks are told: the program itself, what the broker says of itself ($SYS),
+        or what a bridge has brought.
 
         Returns when it was accepted, at QoS 1 and 2 when it is stored where it must be. Waits while
         subscribers of the topic are behind. Raises RefusedError with the reason code if it was
@@ -70,6 +74,8 @@ class Broker:
             raise RefusedError(error.reason_code, str(error)) from None
         if qos not in (0, 1, 2):
             raise ValueError(f"qos must be 0, 1 or 2, not {qos!r}")
+        if origin not in ("local", "system", "bridge"):
+            raise ValueError(f"origin must be local, system or bridge, not {origin!r}")
         properties = properties_of(
             payload_format_indicator,
             message_expiry_interval,
@@ -82,7 +88,7 @@ class Broker:
         if payload_format_indicator and not is_text(data):
             raise RefusedError(ReasonCode.PAYLOAD_FORMAT_INVALID, "the payload is not UTF-8")
         self._check_running()
-        code = await publish(self._core, topic, data, qos, retain, properties)
+        code = await publish(self._core, topic, data, qos, retain, properties, origin)
         return PublishResult(ReasonCode(code))
 
     @asynccontextmanager

@@ -21,7 +21,7 @@ from mqtrio import (
     StoreError,
     hookimpl,
 )
-from mqtrio.testing import FaultyStore, Harness, open_harness
+from mqtrio.testing import FaultyStore, Harness, HookRecorder, open_harness
 from mqtrio.wire.packets import MQTT_3_1_1, PubAck, Publish, PublishProperties
 
 
@@ -284,3 +284,19 @@ async def test_after_the_end(autojump_clock: MockClock) -> None:
 async def test_publish_is_a_checkpoint(harness: Harness, autojump_clock: MockClock) -> None:
     with trio.testing.assert_checkpoints():
         await harness.broker.publish("a")
+
+
+@pytest.mark.parametrize("origin", ["local", "system", "bridge"])
+async def test_hooks_are_told_the_origin(origin: Any, autojump_clock: MockClock) -> None:
+    recorder = HookRecorder("published", answers={"authorize_publish": Allow()})
+    async with open_harness(plugins=[recorder]) as harness:
+        await harness.broker.publish("$SYS/x", b"y", origin=origin)
+    assert [event.origin for _, event in recorder.calls] == [origin] * 2
+
+
+@pytest.mark.parametrize("origin", ["client", "will", "", None])
+async def test_nobody_publishes_in_the_name_of_a_client(
+    harness: Harness, origin: Any, autojump_clock: MockClock
+) -> None:
+    with pytest.raises(ValueError, match="origin must be"):
+        await harness.broker.publish("a", b"x", origin=origin)
