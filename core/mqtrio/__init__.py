@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from mqtrio.settings import SessionRules as SessionRules
     from mqtrio.settings import Settings as Settings
     from mqtrio.state.topics import check_topic_filter as check_topic_filter
-    from mqtrio.state.topics import matches as matches
+    from mqtrio.state.topics import topic_matches as topic_matches
     from mqtrio.store.protocol import Store as Store
     from mqtrio.wire.packets import PublishProperties as PublishProperties
     from mqtrio.wire.packets import Will as Will
@@ -113,7 +113,7 @@ _PUBLIC = {
     "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
-    "state.topics": "check_topic_filter matches",
+    "state.topics": "check_topic_filter topic_matches",
     "store.protocol": "Store",
     "wire.packets": "PublishProperties Will",
 }

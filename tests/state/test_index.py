@@ -1,4 +1,4 @@
-"""From a topic to its subscriptions: the index answers as `matches` does, and forgets all."""
+"""From a topic to its subscriptions: the index answers as `topic_matches` does, and forgets all."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
 from mqtrio.state.session import Session
-from mqtrio.state.topics import ANY_LEVELS, InvalidTopicFilter, matches
+from mqtrio.state.topics import ANY_LEVELS, InvalidTopicFilter, topic_matches
 
 LEVELS = st.sampled_from(["", "a", "b", "$s"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -214,7 +214,7 @@ def test_removal_keeps_what_others_need() -> None:
         index.remove(session, gone)
         for topic in ("a", "a/b", "a/b/c", "a/b/c/d", "x/b/c"):
             assert filters_for(index, topic) == sorted(
-                each for each in filters if each != gone and matches(each, topic)
+                each for each in filters if each != gone and topic_matches(each, topic)
             )
     for topic_filter in filters:
         index.remove(session, topic_filter)
@@ -246,7 +246,7 @@ def test_index_agrees_with_matches(steps: list[tuple[bool, int, str]], topics: l
     assert interest == {subscription.pattern for subscription in model.values()}
     for topic in topics:
         match = index.match(topic)
-        expected = [sub for sub in model.values() if matches(sub.pattern, topic)]
+        expected = [sub for sub in model.values() if topic_matches(sub.pattern, topic)]
         plain = [sub for sub in expected if sub.group is None]
         assert Counter(map(id, match.subscriptions)) == Counter(map(id, plain))
         members = [sub for group in match.groups for sub in group.members.values()]

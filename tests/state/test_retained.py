@@ -1,4 +1,4 @@
-"""Retained messages: set, replaced, removed, matched as `matches` says, walked while changing."""
+"""Retained messages: set, replaced, removed, matched by `topic_matches`, walked while changing."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mqtrio.state.message import Message
 from mqtrio.state.retained import STRIDE, RetainedMessages
-from mqtrio.state.topics import ANY_LEVELS, matches
+from mqtrio.state.topics import ANY_LEVELS, topic_matches
 
 LEVELS = st.sampled_from(["", "a", "b", "$s"])
 TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -134,7 +134,7 @@ def test_retained_agrees_with_matches(changes: list[tuple[bool, str]], patterns:
     for topic, message in model.items():
         assert retained.get(topic) is message
     for pattern in patterns:
-        expected = sorted(topic for topic in model if matches(pattern, topic))
+        expected = sorted(topic for topic in model if topic_matches(pattern, topic))
         assert topics_of(retained, pattern) == expected
     for topic in list(model):
         retained.remove(topic)
@@ -161,7 +161,7 @@ def test_a_walk_stands_changes_between_its_steps(
         message = next(walk, None)
         if message is not None:
             assert now[message.topic] is message
-            assert matches(pattern, message.topic)
+            assert topic_matches(pattern, message.topic)
             seen.append(message.topic)
 
     for steps, (setting, topic) in changes:
@@ -177,10 +177,10 @@ def test_a_walk_stands_changes_between_its_steps(
             stayed.discard(topic)
     for message in walk:
         assert now[message.topic] is message
-        assert matches(pattern, message.topic)
+        assert topic_matches(pattern, message.topic)
         seen.append(message.topic)
     assert len(seen) == len(set(seen))
-    assert {topic for topic in stayed if matches(pattern, topic)} <= set(seen)
+    assert {topic for topic in stayed if topic_matches(pattern, topic)} <= set(seen)
 
 
 def test_a_walk_sees_the_present() -> None:

@@ -15,8 +15,8 @@ from mqtrio.state.topics import (
     check_topic,
     check_topic_filter,
     has_wildcards,
-    matches,
     split_shared,
+    topic_matches,
 )
 
 GOOD_TOPICS = [
@@ -274,7 +274,7 @@ def test_split_shared_refuses(topic_filter: str) -> None:
 
 @pytest.mark.parametrize(("pattern", "topic", "answer"), MATCHES)
 def test_matches(pattern: str, topic: str, answer: bool) -> None:
-    assert matches(pattern, topic) is answer
+    assert topic_matches(pattern, topic) is answer
 
 
 @pytest.mark.parametrize(("pattern", "topic", "answer"), DOLLAR_MATCHES)
@@ -282,7 +282,7 @@ def test_dollar_topics_are_kept_from_leading_wildcards(
     pattern: str, topic: str, answer: bool
 ) -> None:
     """[MQTT-4.7.2-1]."""
-    assert matches(pattern, topic) is answer
+    assert topic_matches(pattern, topic) is answer
 
 
 def test_the_tables_hold_valid_texts() -> None:
@@ -304,7 +304,7 @@ def _expression(pattern: str) -> str:
 @settings(max_examples=300)
 @given(PATTERNS, TOPICS)
 def test_matches_agrees_with_a_regular_expression(pattern: str, topic: str) -> None:
-    assert matches(pattern, topic) == (re.fullmatch(_expression(pattern), topic) is not None)
+    assert topic_matches(pattern, topic) == (re.fullmatch(_expression(pattern), topic) is not None)
 
 
 @settings(max_examples=300)
@@ -316,7 +316,7 @@ def test_any_text_is_judged(text: str) -> None:
     except InvalidTopicName:
         return
     assert not has_wildcards(text)
-    assert matches(text, text)
+    assert topic_matches(text, text)
     if not text.startswith("$share/"):
         check_topic_filter(text)
 

@@ -120,7 +120,7 @@ def has_wildcards(text: str) -> bool:
     return "+" in text or "#" in text
 
 
-def matches(pattern: str, topic: str) -> bool:
+def topic_matches(pattern: str, topic: str) -> bool:
     """Return True if a message published to `topic` belongs to a subscription to `pattern`.
 
     Both are valid. A wildcard in the first level never matches a topic that starts with `$`

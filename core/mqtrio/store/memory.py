@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from heapq import nsmallest
 from itertools import islice
 
-from mqtrio.state.topics import matches
+from mqtrio.state.topics import topic_matches
 from mqtrio.store.apply import apply_all
 from mqtrio.store.changes import Change, MessageRemoved, RetainedPut
 from mqtrio.store.protocol import Loaded, LoadedSession, QueuedRow
@@ -87,7 +87,7 @@ class MemoryStore:
                 topic
                 for topic in retained
                 if (after is None or topic > after)
-                and (topic_filter is None or matches(topic_filter, topic))
+                and (topic_filter is None or topic_matches(topic_filter, topic))
             ),
         )
         return [retained[topic] for topic in topics]
