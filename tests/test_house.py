@@ -22,7 +22,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"hooks", "store"}),
     frozenset({"engine"}),
     frozenset({"net"}),
-    frozenset({"broker", "client", "config", "opening", "info", "toml_lines"}),
+    frozenset({"broker", "client", "config", "opening", "info", "installed", "toml_lines"}),
     frozenset({"embed", "testing", "cli"}),
     frozenset({"__init__", "__main__"}),
 )

@@ -12,7 +12,7 @@ from tests.cli.serving import run
 
 
 def settings_of(*arguments: str | Path) -> Settings:
-    return serve.settings_of(make_parser().parse_args(["serve", *map(str, arguments)]))
+    return serve.settings_of(make_parser()[0].parse_args(["serve", *map(str, arguments)]))
 
 
 @pytest.fixture
@@ -115,4 +115,4 @@ def test_help_has_examples_that_are_right() -> None:
     ]
     assert len(examples) > 3
     for arguments in examples:
-        make_parser().parse_args(["serve", *arguments])
+        make_parser()[0].parse_args(["serve", *arguments])

@@ -8,7 +8,8 @@ import trio
 from mqtrio.errors import PluginError
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
-from mqtrio.hooks.provide_events import StartEvent, StopEvent
+from mqtrio.hooks.plugin import Plugin
+from mqtrio.hooks.provide_events import CommandsEvent, StartEvent, StopEvent
 from mqtrio.hooks.specs import hookimpl
 from mqtrio.opening import open_broker
 from tests.hooks.driver import plugin_of
@@ -89,14 +90,49 @@ async def test_layers_that_are_none_are_refused(nonsense: Any) -> None:
         await provide.layers(plugged("layers", nonsense))
 
 
-def test_commands_are_put_together() -> None:
-    assert provide.commands(plugged("commands", {"passwd": len}, None)) == {"passwd": len}
+def bringing(answer: Any) -> type[Plugin[None]]:
+    class Bringing(Plugin[None]):
+        @classmethod
+        @hookimpl
+        def commands(cls, event: CommandsEvent) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    return Bringing
+
+
+def test_a_class_brings_commands() -> None:
+    assert provide.commands(bringing({"passwd": len})) == {"passwd": len}
+    assert provide.commands(bringing(None)) == {}
+    assert provide.commands(Plugin) == {}
+    manager = HookManager()
+    manager.add(bringing({"passwd": len})(None, name="p"))
+    assert [call.plugin for call in manager.commands] == ["p"]
 
 
 def test_commands_that_are_none_are_refused() -> None:
     for nonsense in ("passwd", {"passwd": 1}, LookupError(), soon({})):
-        with pytest.raises(PluginError, match="plugin 'p0': commands"):
-            provide.commands(plugged("commands", nonsense))
+        with pytest.raises(PluginError, match=r"plugin '.*Bringing': commands"):
+            provide.commands(bringing(nonsense))
+
+
+def test_commands_of_an_instance_are_refused_where_they_are_found() -> None:
+    class Late(Plugin[None]):
+        @hookimpl
+        def commands(self, event: CommandsEvent) -> Any:  # type: ignore[override]
+            return {}
+
+    class Unmarked(Plugin[None]):
+        @classmethod
+        def commands(cls, event: CommandsEvent) -> Any:
+            return {}
+
+    for kind in (Late, Unmarked):
+        with pytest.raises(PluginError, match=r"@classmethod above @mqtrio\.hookimpl"):
+            provide.commands(kind)
+    with pytest.raises(PluginError, match="commands must be a class method"):
+        HookManager().add(Late(None, name="late"))
 
 
 class Timed:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from mqtrio.cli import serve
 from mqtrio.cli.failure import leaves
-from mqtrio.errors import ConfigurationError
+from mqtrio.cli.plugin_commands import PluginCommands, find_commands
+from mqtrio.errors import ConfigurationError, PluginError
 
 log = logging.getLogger("mqtrio")
 
@@ -26,16 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What a person can mend (a wrong file, an address in use) is one message on standard error and
     exit code 2, never a traceback.
     """
-    parser = make_parser()
-    chosen = parser.parse_args(arguments)
-    if "run" not in chosen:
-        parser.print_help(sys.stderr)
-        return USAGE
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code: int = chosen.run(chosen)
-    except* ConfigurationError as group:
+        code = _run(given)
+    except* (ConfigurationError, PluginError) as group:
         for error in leaves(group):
-            print(f"{parser.prog}: {error}", file=sys.stderr)
+            print(f"mqtrio: {error}", file=sys.stderr)
         code = USAGE
     except* KeyboardInterrupt:  # while the broker isn't listening to signals yet, or any more
         code = INTERRUPTED
@@ -45,18 +42,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the whole command line."""
+def _run(given: list[str]) -> int:
+    parser, own = make_parser()
+    first = given[0] if given else "--help"
+    if first in own or (first.startswith("-") and first not in ("-h", "--help")):
+        chosen = parser.parse_args(given)
+        code: int = chosen.run(chosen)
+        return code
+    brought = find_commands(own)
+    function = brought.get(first)
+    if function is not None:
+        return function(given[1:])
+    parser.epilog = f"{_of_plugins(brought)}{parser.epilog}"
+    if not given:
+        parser.print_help(sys.stderr)
+        return USAGE
+    for text in brought.failures:  # one of them may be what was meant
+        print(f"mqtrio: {text}", file=sys.stderr)
+    parser.parse_args(given)
+    raise AssertionError("argparse ends with --help and with unknown commands")
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, frozenset[str]]:
+    """Make the parser of the commands that are mqtrio's own, and give their names."""
     parser = argparse.ArgumentParser(
         prog="mqtrio",
         description="An MQTT broker: MQTT 3.1, 3.1.1 and 5.0, extended by plugins.",
         epilog="Each command explains itself: mqtrio serve --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
-    return parser
+    return parser, frozenset(commands.choices)
+
+
+def _of_plugins(brought: PluginCommands) -> str:
+    """List the commands of plugins for the help."""
+    if not brought.owners:
+        return ""
+    width = max(map(len, brought.owners))
+    lines = (f"  {name:{width}}  {owner}" for name, owner in sorted(brought.owners.items()))
+    return "\n".join(("commands of plugins:", *lines, "", ""))
 
 
 def _version() -> str:

@@ -275,7 +275,8 @@ class HookManager:
             raise PluginError(f"{_title(entry)} has no method marked with @mqtrio.hookimpl")
         if isinstance(plugin, Plugin):
             for hook in HOOKS.keys() - entry._options.keys():
-                if getattr(type(plugin), hook) is not getattr(Plugin, hook):
+                written = inspect.getattr_static(type(plugin), hook)
+                if written is not inspect.getattr_static(Plugin, hook):
                     logger.warning(
                         "%s: its method %s is never called, because it isn't marked with "
                         "@mqtrio.hookimpl",
@@ -418,3 +419,8 @@ def _check_function(entry: _Registration, hook: Hook, method: Callable[..., Any]
         raise PluginError(f"{where} must return its answer: it is a generator")
     if not hook.awaits and inspect.iscoroutinefunction(method):
         raise PluginError(f"{where} must be a plain function: it is called where nothing can wait")
+    if hook.name == "commands" and getattr(method, "__self__", None) is entry._plugin:
+        raise PluginError(
+            f"{where} must be a class method, because commands work without a configuration: "
+            "@classmethod above @mqtrio.hookimpl"
+        )

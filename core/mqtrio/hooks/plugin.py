@@ -113,9 +113,13 @@ class Plugin(Generic[Settings]):
         """
         return None
 
+    @classmethod
     @hookspec
-    def commands(self, event: CommandsEvent) -> Mapping[str, Callable[[Sequence[str]], int]]:
-        """Return subcommands of the command line: name -> function of arguments to exit status."""
+    def commands(cls, event: CommandsEvent) -> Mapping[str, Callable[[Sequence[str]], int]]:
+        """Return subcommands of the command line: name -> function of arguments to exit status.
+
+        A class method: a command works without a configuration, so there is no instance.
+        """
         return {}
 
     @hookspec

@@ -12,6 +12,7 @@ import trio
 from mqtrio.errors import PluginError
 from mqtrio.hooks.calls import Call
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.provide_events import (
     CommandsEvent,
     LayersEvent,
@@ -19,6 +20,7 @@ from mqtrio.hooks.provide_events import (
     StartEvent,
     StopEvent,
 )
+from mqtrio.hooks.specs import PROJECT
 
 #: What tells a store from something else, before anybody uses it.
 _STORE_METHODS: Final = ("load", "commit", "queued", "retained", "close")
@@ -103,18 +105,31 @@ async def layers(hooks: HookManager) -> dict[str, Callable[..., Any]]:
     return found
 
 
-def commands(hooks: HookManager) -> dict[str, Callable[[Sequence[str]], int]]:
-    """The subcommands of all plugins by name; raises PluginError if two bring one name."""
-    event = CommandsEvent()
+def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int]]:
+    """The subcommands that a plugin's class brings, by name; raises PluginError.
+
+    A class is asked, not an instance: a command works without a configuration.
+    """
+    written = inspect.getattr_static(kind, "commands")
+    if written is inspect.getattr_static(Plugin, "commands"):
+        return {}
+    call = Call(kind.__qualname__, "commands", kind.commands, _unheard)
+    if not isinstance(written, classmethod) or not hasattr(kind.commands, f"{PROJECT}_impl"):
+        raise PluginError(
+            f"plugin {call.plugin!r}: commands must be a class method that is marked: "
+            "@classmethod above @mqtrio.hookimpl"
+        )
+    try:
+        brought = call(CommandsEvent())
+    except Exception as error:
+        raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
     found: dict[str, Callable[..., Any]] = {}
-    owners: dict[str, str] = {}
-    for call in hooks.commands:
-        try:
-            brought = call(event)
-        except Exception as error:
-            raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
-        _merge(call, brought, found, owners)
+    _merge(call, brought, found, {})
     return found
+
+
+def _unheard(call: Call, event: object) -> None:
+    """A failure while the command line is put together: raised, nobody else is told."""
 
 
 def _merge(
