@@ -2,12 +2,9 @@
 
 import os
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-from tests.installing import Site
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -17,12 +14,6 @@ SKIPS_ALLOWED_IN_CI = ("only on Windows", "only on macOS")
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if IN_CI else "local")
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """An empty site-packages, to install distributions with plugins in."""
-    return Site(tmp_path / "site", monkeypatch)
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -42,3 +42,9 @@ class Site:
         # Registers the removal of the module at the end of the test, if it gets imported.
         self._monkeypatch.setitem(sys.modules, module, sys)
         del sys.modules[module]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """An empty site-packages, to install distributions with plugins in."""
+    return Site(tmp_path / "site", monkeypatch)
