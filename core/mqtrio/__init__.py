@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from mqtrio.hooks.events import SubscribedEvent as SubscribedEvent
     from mqtrio.hooks.events import SubscribeEvent as SubscribeEvent
     from mqtrio.hooks.events import UnsubscribedEvent as UnsubscribedEvent
+    from mqtrio.hooks.explanation import Explanation as Explanation
+    from mqtrio.hooks.explanation import HookDecision as HookDecision
+    from mqtrio.hooks.explanation import PluginAnswer as PluginAnswer
     from mqtrio.hooks.plugin import DeliveryFilter as DeliveryFilter
     from mqtrio.hooks.plugin import Plugin as Plugin
     from mqtrio.hooks.provide_events import CommandsEvent as CommandsEvent
@@ -104,6 +107,7 @@ _PUBLIC = {
     "DeliveredEvent DeliveryEvent DroppedEvent PluginFailedEvent PublishedEvent "
     "PublishEvent RetainedChangedEvent SessionEndedEvent SessionOpenedEvent "
     "SubscribedEvent SubscribeEvent UnsubscribedEvent",
+    "hooks.explanation": "Explanation HookDecision PluginAnswer",
     "hooks.plugin": "DeliveryFilter Plugin",
     "hooks.provide_events": "CommandsEvent HookspecsEvent LayersEvent OpenStoreEvent "
     "ReconfigureEvent RunEvent StartEvent StopEvent",

@@ -15,6 +15,8 @@ from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.local import join, leave, payload_bytes, properties_of, publish
 from mqtrio.engine.subscriber import ReceivedMessage, Subscriber, received
 from mqtrio.errors import BrokerStopped, RefusedError
+from mqtrio.hooks.explain import explain
+from mqtrio.hooks.explanation import Explanation, Question
 from mqtrio.hooks.manager import HookManager
 from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress
@@ -278,6 +280,53 @@ class Broker:
         are compiled anew (`compile_delivery`, reason "reload").
         """
         self._core.turn(self._core.hooks_changed, frozenset({"compile_delivery"}))
+
+    async def explain(
+        self,
+        *,
+        client_id: str,
+        username: str | None = None,
+        publish: str | None = None,
+        subscribe: str | None = None,
+        qos: int = 0,
+        retain: bool = False,
+        payload: bytes | str = b"",
+        address: str = "",
+        listener: str = "",
+        protocol_version: int = 5,
+        authenticate: bool = False,
+        password: bytes | str | None = None,
+    ) -> Explanation:
+        """Say who would decide about a publish or subscribe of a client, what, and why.
+
+        Asks the plugins as the engine would, but nothing happens, nothing is counted, and no
+        observer is told. `publish` is a topic or `subscribe` a topic filter. `username` is taken
+        for granted unless `authenticate` is asked for, which begins at the first connection (and
+        alone learns of the permissions and the QoS that authentication gives). Raises ValueError
+        for a question that makes no sense.
+        """
+        self._check_running()
+        core = self._core
+        question = Question(
+            client_id=client_id,
+            username=username,
+            publish=publish,
+            subscribe=subscribe,
+            qos=qos,
+            retain=retain,
+            payload=payload_bytes(payload),
+            address=address,
+            listener=listener,
+            protocol_version=protocol_version,
+            authenticate=authenticate,
+            password=None if password is None else payload_bytes(password),
+        )
+
+        def anonymous_allowed(url: str) -> bool:
+            # What isn't known by its URL is reached from this machine only.
+            return core.anonymous_allowed(PeerFacts(address="", listener=url, local=True))
+
+        return await explain(core.hooks, core.settings, question, anonymous_allowed)
 
     # -- the broker itself
 

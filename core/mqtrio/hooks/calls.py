@@ -129,13 +129,9 @@ class Call:
     def failed(self, error: Exception) -> None:
         """Count a failure, log it and tell the manager."""
         self.failures += 1
-        kind: FailureKind = "raised"
-        if isinstance(error, trio.TooSlowError | TimeoutError):
-            kind = "timeout"
+        kind, why = failure(error)
+        if kind == "timeout":
             self.timeouts += 1
-        elif isinstance(error, NonsenseAnswer):
-            kind = "answer"
-        why = _WHY[kind] if kind != "answer" else str(error)
         self._log(error, kind, why)
         self._report(
             self,
@@ -219,6 +215,16 @@ def nobody(event: object) -> None:
 
 
 _WHY: Final[dict[FailureKind, str]] = {"raised": "raised an exception", "timeout": "took too long"}
+
+
+def failure(error: Exception) -> tuple[FailureKind, str]:
+    """How a hook has failed, and the words for it, which tell nothing of what it was asked."""
+    if isinstance(error, NonsenseAnswer):
+        return "answer", str(error)
+    kind: FailureKind = "raised"
+    if isinstance(error, trio.TooSlowError | TimeoutError):
+        kind = "timeout"
+    return kind, _WHY[kind]
 
 
 def nonsense(answer: object, wanted: str) -> NonsenseAnswer:

@@ -10,9 +10,9 @@ not asked any more (it counts as None); an answer that it was already working on
 """
 
 import inspect
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Awaitable, Generator, Iterator, Mapping
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from mqtrio.hooks.answers import (
     Allow,
@@ -24,7 +24,7 @@ from mqtrio.hooks.answers import (
     Reject,
     Throttle,
 )
-from mqtrio.hooks.calls import Call, NonsenseAnswer, PermissionCall, nonsense
+from mqtrio.hooks.calls import Call, Calls, NonsenseAnswer, PermissionCall, nonsense
 from mqtrio.hooks.check import check_message, check_subscription
 from mqtrio.hooks.events import (
     AcceptEvent,
@@ -35,7 +35,7 @@ from mqtrio.hooks.events import (
     PublishEvent,
     SubscribeEvent,
 )
-from mqtrio.hooks.manager import HookManager, default_allows_publish
+from mqtrio.hooks.manager import default_allows_publish
 from mqtrio.hooks.plugin import DeliveryFilter
 from mqtrio.hooks.specs import HOOKS, Hook
 from mqtrio.reasons import ALLOWED, ReasonCode
@@ -45,6 +45,32 @@ T = TypeVar("T")
 
 #: A combiner: yields awaitables, is sent their values, returns the answer.
 Steps = Generator[Awaitable[Any], Any, T]
+
+
+class Asked(Protocol):
+    """Whose calls are combined: a HookManager, or one that keeps notes of the answers."""
+
+    @property
+    def accept(self) -> Calls: ...
+    @property
+    def authenticate(self) -> Calls: ...
+    @property
+    def admit(self) -> Calls: ...
+    @property
+    def authorize_publish(self) -> Calls: ...
+    @property
+    def authorize_subscribe(self) -> Calls: ...
+    @property
+    def transform_publish(self) -> Calls: ...
+    @property
+    def transform_subscribe(self) -> Calls: ...
+    @property
+    def compile_delivery(self) -> Calls: ...
+    @property
+    def permissions(self) -> Mapping[str, Call]: ...
+    @property
+    def delivery_filters(self) -> Mapping[str, Call]: ...
+
 
 ALLOW: Final = Allow()
 
@@ -141,7 +167,7 @@ def _rejected(call: Call) -> Reject:
 # --- decide --------------------------------------------------------------------------------------
 
 
-def accept(hooks: HookManager, event: AcceptEvent) -> Allow | Deny:
+def accept(hooks: Asked, event: AcceptEvent) -> Allow | Deny:
     """All are asked; one Deny (or failure) refuses the connection."""
     for call in hooks.accept:
         call.calls += 1
@@ -158,9 +184,7 @@ def accept(hooks: HookManager, event: AcceptEvent) -> Allow | Deny:
     return ALLOW
 
 
-def authenticate(
-    hooks: HookManager, event: AuthenticateEvent
-) -> Steps[Allow | Deny | Challenge | None]:
+def authenticate(hooks: Asked, event: AuthenticateEvent) -> Steps[Allow | Deny | Challenge | None]:
     """The first Allow, Deny or Challenge wins; None: nobody has decided (or nobody is there)."""
     for call in hooks.authenticate:
         answer = yield from _ask(call, event, _AUTHENTICATE)
@@ -172,7 +196,7 @@ def authenticate(
     return None
 
 
-def admit(hooks: HookManager, event: AdmitEvent) -> Steps[Allow | Deny]:
+def admit(hooks: Asked, event: AdmitEvent) -> Steps[Allow | Deny]:
     """All are asked; one Deny (or failure) is the veto."""
     for call in hooks.admit:
         answer = yield from _ask(call, event, _ADMIT)
@@ -184,7 +208,7 @@ def admit(hooks: HookManager, event: AdmitEvent) -> Steps[Allow | Deny]:
 
 
 def authorize_publish(
-    hooks: HookManager, event: PublishEvent, permissions: Permissions | None = None
+    hooks: Asked, event: PublishEvent, permissions: Permissions | None = None
 ) -> Steps[Allow | Deny]:
     """All are asked, the permissions too; one Deny (or failure) denies, one Allow is needed.
 
@@ -198,7 +222,7 @@ def authorize_publish(
 
 
 def authorize_publish_now(
-    hooks: HookManager, event: PublishEvent, permissions: Permissions | None = None
+    hooks: Asked, event: PublishEvent, permissions: Permissions | None = None
 ) -> Allow | Deny | Steps[Allow | Deny]:
     """Like authorize_publish, without the cost of a generator where nobody has to be waited for.
 
@@ -215,7 +239,7 @@ def authorize_publish_now(
 
 
 def authorize_subscribe(
-    hooks: HookManager, event: SubscribeEvent, permissions: Permissions | None = None
+    hooks: Asked, event: SubscribeEvent, permissions: Permissions | None = None
 ) -> Steps[Allow | Deny]:
     """All are asked, the permissions too; one Deny (or failure) denies, one Allow is needed.
 
@@ -301,7 +325,7 @@ def _authorize_later(
 
 
 def transform_publish(
-    hooks: HookManager, event: PublishEvent, maximum_levels: int = ANY_LEVELS
+    hooks: Asked, event: PublishEvent, maximum_levels: int = ANY_LEVELS
 ) -> Steps[PublishEvent | Drop | Reject | Close]:
     """Chained: each plugin sees what the one before it has made. Drop, Reject and Close end it.
 
@@ -343,7 +367,7 @@ def transform_publish(
 
 
 def transform_subscribe(
-    hooks: HookManager, event: SubscribeEvent, maximum_levels: int = ANY_LEVELS
+    hooks: Asked, event: SubscribeEvent, maximum_levels: int = ANY_LEVELS
 ) -> Steps[SubscribeEvent | Reject | Close]:
     """Chained like transform_publish; returns the request as it goes on, or the refusal."""
     request = event
@@ -368,7 +392,7 @@ def transform_subscribe(
 # --- delivery ------------------------------------------------------------------------------------
 
 
-def compile_delivery(hooks: HookManager, event: DeliveryEvent) -> DeliveryFilter | None:
+def compile_delivery(hooks: Asked, event: DeliveryEvent) -> DeliveryFilter | None:
     """One filter for all that a subscription delivers, or None where no plugin wants one.
 
     The filter is called with the PublishEvent of the message and returns it (deliver as it is), a
@@ -383,12 +407,12 @@ def compile_delivery(hooks: HookManager, event: DeliveryEvent) -> DeliveryFilter
             made = call.function(event)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
-            return _deliver_nothing
+            return deliver_nothing
         if made is None:
             continue
         if not callable(made) or inspect.iscoroutinefunction(made):
             call.failed(nonsense(made, "a function or None"))
-            return _deliver_nothing
+            return deliver_nothing
         filters.append(_checked(hooks.delivery_filters.get(call.plugin, call), made))
     if len(filters) < 2:
         return filters[0] if filters else None
@@ -424,6 +448,6 @@ def _checked(call: Call, function: DeliveryFilter) -> DeliveryFilter:
     return checked
 
 
-def _deliver_nothing(message: PublishEvent) -> PublishEvent | None:
+def deliver_nothing(message: PublishEvent) -> PublishEvent | None:
     """The filter of a subscription whose filter could not be made."""
     return None

@@ -1,0 +1,95 @@
+"""A running broker says who would decide, and nothing happens."""
+
+from typing import Any
+
+import pytest
+
+import mqtrio
+from mqtrio import Allow, AuthenticateEvent, BrokerStopped, Deny, PublishEvent, hookimpl
+from mqtrio.testing import HookRecorder, open_harness
+
+
+class Guard:
+    """Knows ann by her password, and lets her publish to a/b."""
+
+    @hookimpl
+    def authenticate(self, event: AuthenticateEvent) -> Allow | Deny | None:
+        if event.username != "ann":
+            return None
+        return Allow(why="ann") if event.password == b"right" else Deny(why="wrong password")
+
+    @hookimpl
+    async def authorize_publish(self, event: PublishEvent) -> Allow | Deny:
+        if event.topic == "a/b" and event.username == "ann":
+            return Allow(why="hers", remember=True)
+        return Deny(why=f"not {event.username}'s")
+
+
+async def test_nothing_happens_and_nothing_is_counted() -> None:
+    recorder = HookRecorder("published", "subscribed", "dropped", "plugin_failed")
+    async with open_harness(plugins=[Guard(), recorder], session={"maximum_qos": 1}) as harness:
+        broker = harness.broker
+        before = broker.statistics()
+        explained = await broker.explain(
+            client_id="c", username="ann", publish="a/b", payload="x", retain=True
+        )
+        assert isinstance(explained, mqtrio.Explanation)
+        assert explained.allowed
+        assert isinstance(explained.decisive, mqtrio.HookDecision)
+        assert explained.decisive.why == "hers"
+        denied = await broker.explain(client_id="c", username="eve", publish="a/b")
+        assert not denied.allowed
+        [answer] = denied.decisive.answers
+        assert isinstance(answer, mqtrio.PluginAnswer)
+        assert (answer.plugin, answer.why) == ("Guard", "not eve's")
+        assert (await broker.explain(client_id="c", subscribe="#")).allowed
+        above = await broker.explain(client_id="c", username="ann", publish="a/b", qos=2)
+        assert above.decisive.hook == "broker"
+        assert broker.retained() == []
+        assert broker.clients() == []
+        after = broker.statistics()
+        assert (after.messages_received, after.refused) == (
+            before.messages_received,
+            before.refused,
+        )
+        assert all(row.calls == 0 for row in broker._core.hooks.statistics())
+    assert recorder.calls == []
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "allowed"),
+    [("ann", "right", True), ("ann", b"wrong", False), ("ann", None, False), (None, None, False)],
+)
+async def test_from_the_door_on(username: str | None, password: Any, allowed: bool) -> None:
+    async with open_harness(plugins=[Guard()]) as harness:
+        explained = await harness.broker.explain(
+            client_id="c", username=username, password=password, publish="a/b", authenticate=True
+        )
+        assert explained.allowed is allowed
+        if not allowed:
+            assert explained.decisive.hook == "authenticate"
+
+
+async def test_where_nobody_authenticates_a_local_listener_lets_everybody_in() -> None:
+    async with open_harness() as harness:
+        explained = await harness.broker.explain(client_id="c", publish="a", authenticate=True)
+        assert explained.allowed
+
+
+async def test_an_explanation_asks_the_plugins_of_this_moment() -> None:
+    async with open_harness() as harness:
+        broker = harness.broker
+        broker.add_plugin(Guard(), "guard")
+        assert not (await broker.explain(client_id="c", publish="x")).allowed
+        broker.remove_plugin("guard")
+        assert (await broker.explain(client_id="c", publish="x")).allowed
+
+
+async def test_questions_that_make_no_sense() -> None:
+    async with open_harness() as harness:
+        with pytest.raises(ValueError, match="give either"):
+            await harness.broker.explain(client_id="c")
+        with pytest.raises(ValueError, match="wildcard"):
+            await harness.broker.explain(client_id="c", publish="a/#")
+    with pytest.raises(BrokerStopped):
+        await harness.broker.explain(client_id="c", publish="a")
