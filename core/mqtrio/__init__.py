@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mqtrio.broker import Broker as Broker
+    from mqtrio.config import Configuration as Configuration
+    from mqtrio.config import PluginSpec as PluginSpec
+    from mqtrio.config import load_config as load_config
     from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
     from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
@@ -84,12 +87,7 @@ if TYPE_CHECKING:
     from mqtrio.settings import Log as Log
     from mqtrio.settings import SessionRules as SessionRules
     from mqtrio.settings import Settings as Settings
-    from mqtrio.state.filters import FilterMap as FilterMap
-    from mqtrio.state.topics import check_topic as check_topic
     from mqtrio.state.topics import check_topic_filter as check_topic_filter
-    from mqtrio.state.topics import filter_covers as filter_covers
-    from mqtrio.state.topics import filters_overlap as filters_overlap
-    from mqtrio.state.topics import split_shared as split_shared
     from mqtrio.state.topics import topic_matches as topic_matches
     from mqtrio.store.protocol import Store as Store
     from mqtrio.wire.packets import PublishProperties as PublishProperties
@@ -100,6 +98,7 @@ __version__ = "0.1.0"
 # Module -> the public names that it has.
 _PUBLIC = {
     "broker": "Broker",
+    "config": "Configuration PluginSpec load_config",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",
@@ -122,9 +121,7 @@ _PUBLIC = {
     "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
-    "state.filters": "FilterMap",
-    "state.topics": "check_topic check_topic_filter filter_covers filters_overlap split_shared "
-    "topic_matches",
+    "state.topics": "check_topic_filter topic_matches",
     "store.protocol": "Store",
     "wire.packets": "PublishProperties Will",
 }

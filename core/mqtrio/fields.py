@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -51,12 +52,14 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: Unit | None = None,
+    secret: bool = False,
 ) -> T:
     """Declare one setting of an attrs class; type and range are checked whoever makes the object.
 
-    `minimum` and `maximum` are inclusive. `unit` lets a configuration write "30s" or "16MiB".
+    `minimum` and `maximum` are inclusive; in an array they are those of its items. `unit` lets a
+    configuration write "30s" or "16MiB". A `secret` is shown in no repr, error or log.
     """
-    return cast(T, attrs.field(default=default, **facts(meaning, minimum, maximum, unit)))
+    return cast(T, attrs.field(default=default, **facts(meaning, minimum, maximum, unit, secret)))
 
 
 def required_setting(
@@ -65,9 +68,10 @@ def required_setting(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: Unit | None = None,
+    secret: bool = False,
 ) -> Any:
     """Declare a setting that has no default; the arguments are those of `setting`."""
-    return attrs.field(**facts(meaning, minimum, maximum, unit))
+    return attrs.field(**facts(meaning, minimum, maximum, unit, secret))
 
 
 def facts(
@@ -75,6 +79,7 @@ def facts(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: Unit | None = None,
+    secret: bool = False,
 ) -> dict[str, Any]:
     """Give the keywords of `setting` for `attrs.field`: for a setting that has no default."""
     metadata = {
@@ -82,8 +87,9 @@ def facts(
         "minimum": minimum,
         "maximum": maximum,
         "unit": unit,
+        "secret": secret,
     }
-    return {"validator": _validate, "metadata": metadata}
+    return {"validator": _validate, "metadata": metadata, "repr": not secret}
 
 
 def _validate(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -98,15 +104,19 @@ def complaint(value: object, kind: object, metadata: Mapping[str, Any]) -> str |
     if value is None and NoneType in get_args(kind):
         return None
     base = base_type(kind)
-    if is_array(base):
-        if not isinstance(value, list if get_origin(base) is list else tuple):
-            return f"{what_is(value)}; allowed: {allowed(kind, metadata)}"
-        inside = (complaint(each, get_args(base)[0], metadata) for each in value)
-        return next(filter(None, inside), None)
     wrong = _wrong_type(value, base)
     if wrong is None and not _within(value, metadata):
         wrong = f"{show(value)} is out of range"
-    return None if wrong is None else f"{wrong}; allowed: {allowed(kind, metadata)}"
+    if wrong is not None:
+        if metadata.get("secret"):
+            wrong = "what stands there (and isn't shown) can't be"
+        return f"{wrong}; allowed: {allowed(kind, metadata)}"
+    items: Iterable[tuple[object, object]] = ()
+    if is_array(base):
+        items = ((each, get_args(base)[0]) for each in cast(Iterable[object], value))
+    elif is_mapping(base):
+        items = ((each, get_args(base)[1]) for each in cast(Mapping[str, object], value).values())
+    return next(filter(None, (complaint(each, inside, metadata) for each, inside in items)), None)
 
 
 def base_type(kind: object) -> object:
@@ -121,13 +131,19 @@ def base_type(kind: object) -> object:
 def is_scalar(kind: object) -> bool:
     """Tell whether `complaint` knows all about values of this type."""
     base = base_type(kind)
-    return base in (bool, int, float, str) or get_origin(base) is Literal
+    return base in (bool, int, float, str, Path) or get_origin(base) is Literal
 
 
 def is_array(kind: object) -> bool:
     """Tell whether values of this type are lists, or tuples of any length."""
     origin: object = get_origin(kind)
     return origin is list or (origin is tuple and Ellipsis in get_args(kind))
+
+
+def is_mapping(kind: object) -> bool:
+    """Tell whether values of this type are tables with any names."""
+    origin: object = get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(kind)) == 2
 
 
 def _wrong_type(value: object, base: object) -> str | None:
@@ -143,8 +159,12 @@ def _wrong_type(value: object, base: object) -> str | None:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         if fits and not math.isfinite(cast(float, value)):
             return f"{value} is no finite number"
-    elif base in (bool, str):
-        fits = isinstance(value, cast(type, base))
+    elif is_array(base):
+        fits = isinstance(value, list if get_origin(base) is list else tuple)
+    elif is_mapping(base):
+        fits = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    elif isinstance(base, type) and (base in (bool, str, Path) or attrs.has(base)):
+        fits = isinstance(value, base)
     else:
         fits = True
     return None if fits else what_is(value)
@@ -172,7 +192,7 @@ def quantity(text: str, unit: Unit) -> Decimal | None:
 def allowed(kind: object, metadata: Mapping[str, Any]) -> str:
     """Say for an error which values a setting of type `kind` takes."""
     unit: Unit | None = metadata.get("unit")
-    if unit is None:
+    if unit is None or not is_scalar(kind):
         return describe(kind, metadata)
     number = "a whole number" if base_type(kind) is int else "a number"
     examples = {"seconds": '"30s", "5m", "2h", "1d"', "bytes": '"64KiB", "16MiB", "1GiB"'}[unit]
@@ -188,6 +208,12 @@ def describe(kind: object, metadata: Mapping[str, Any]) -> str:
         return "true or false"
     if base is str:
         return "a string"
+    if base is Path:
+        return "a path"
+    if is_mapping(base):
+        return f"a table, each value {describe(get_args(base)[1], metadata)}"
+    if isinstance(base, type) and attrs.has(base):
+        return "a table"
     if is_array(base):
         return f"an array, each item {describe(get_args(base)[0], metadata)}"
     unit: Unit | None = metadata.get("unit")
@@ -243,6 +269,8 @@ def show(value: object) -> str:
         text = json.dumps(value, ensure_ascii=not value.isprintable())
     elif isinstance(value, int) and abs(value) >= 10**20:
         text = "a number of more than 20 digits"  # str() of a huge int may even be refused
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(show, value))}]"
     else:
         text = str(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

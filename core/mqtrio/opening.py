@@ -1,8 +1,9 @@
 """Opening a broker: its parts put together, in order, and taken apart again in the opposite one."""
 
-from collections.abc import AsyncIterator, Iterable
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
 import trio
 
@@ -14,12 +15,19 @@ from mqtrio.engine.restore import Restorer
 from mqtrio.errors import BrokerStopped, ConfigurationError, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
+from mqtrio.hooks.plugin import Plugin
 from mqtrio.net.addresses import BoundAddress, parse_listener
 from mqtrio.net.network import Network, open_network
 from mqtrio.settings import Listener, Settings
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
+
+if TYPE_CHECKING:
+    from mqtrio.config import Configuration
+
+#: A configuration: the path of a TOML file, its keys in a mapping, or what load_config has read.
+Config: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any], "Configuration"]
 
 DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
 
@@ -28,6 +36,7 @@ DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
 async def open_broker(
     listen: Iterable[str] | str | None = None,
     *,
+    config: Config | None = None,
     plugins: Iterable[object] = (),
     store: Store | None = None,
     settings: Settings | None = None,
@@ -36,23 +45,20 @@ async def open_broker(
     """A running broker for the length of the block.
 
     `listen`: URLs, `[]` for none; default: those of the settings, else mqtt://127.0.0.1:1883.
-    `plugins`: objects with hooks, asked in this order. `store`: default, memory only. `settings`,
-    or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
+    `config`: settings and installed plugins, as a file has them (docs/configuration.md); or only
+    `settings`, or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
+    `plugins`: objects with hooks, asked in this order, behind those of `config`. `store`: default,
+    memory only.
 
     Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
     its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
     PluginError for a plugin that can't, OSError for an address that can't be had, StoreError for a
     store that can't be read. An exception of the block comes out as it is.
     """
-    if options:
-        if settings is not None:
-            raise ConfigurationError("give either settings or their parts by keyword, not both")
-        from mqtrio.config import settings_from
-
-        settings = settings_from(options)
+    settings, enabled = _configured(config, settings, options, list(plugins))
     raised: BaseException | None = None
     try:
-        async with _opened(listen, plugins, store, settings or Settings()) as broker:
+        async with _opened(listen, enabled, store, settings) as broker:
             try:
                 yield broker
             except BaseException as error:
@@ -130,6 +136,32 @@ def _failed(restorer: Restorer, failure: Failure) -> None:
     restorer.core.turn(restorer.failed, failure)
 
 
+def _configured(
+    config: Config | None,
+    settings: Settings | None,
+    options: Mapping[str, Any],
+    plugins: list[object],
+) -> tuple[Settings, list[object]]:
+    """Settings and plugins of what `open_broker` was given.
+
+    Imports what reads configurations only where there is one: that takes longer than to start.
+    """
+    if sum((config is not None, settings is not None, bool(options))) > 1:
+        raise ConfigurationError("give one of config, settings, or parts of them by keyword")
+    if options:
+        from mqtrio.config import settings_from
+
+        return settings_from(options), plugins
+    if config is None:
+        return settings or Settings(), plugins
+    from mqtrio.config import Configuration, load_config
+
+    if not isinstance(config, Configuration):
+        names = [e.name if isinstance(e, Plugin) else type(e).__name__ for e in plugins]
+        config = load_config(config, beside=names)
+    return config.settings, [*config.make_plugins(), *plugins]
+
+
 def _listeners(listen: Iterable[str] | str | None, settings: Settings) -> list[Listener]:
     if listen is not None:
         urls = [listen] if isinstance(listen, str) else list(listen)
@@ -195,6 +227,7 @@ async def _end(core: Core, network: Network) -> None:
 async def serve_broker(
     listen: Iterable[str] | str | None = None,
     *,
+    config: Config | None = None,
     plugins: Iterable[object] = (),
     store: Store | None = None,
     settings: Settings | None = None,
@@ -207,7 +240,7 @@ async def serve_broker(
     those of `open_broker`; pass keywords with functools.partial.
     """
     async with open_broker(
-        listen, plugins=plugins, store=store, settings=settings, **options
+        listen, config=config, plugins=plugins, store=store, settings=settings, **options
     ) as broker:
         task_status.started(broker)
         await broker.wait_stopped()

@@ -109,7 +109,7 @@ async def test_an_address_in_use() -> None:
         ({"listen": [], "limits": {"no_such_limit": 1}}, "no_such_limit"),
         ({"listen": [], "session": {"owner": "nobody"}}, "owner"),
         ({"listen": [], "no_such_part": {}}, "no_such_part"),
-        ({"listen": [], "settings": Settings(), "limits": {}}, "not both"),
+        ({"listen": [], "settings": Settings(), "limits": {}}, "give one of config, settings"),
     ],
     ids=str,
 )

@@ -12,7 +12,8 @@ from tests.cli.serving import run
 
 
 def settings_of(*arguments: str | Path) -> Settings:
-    return serve.settings_of(make_parser()[0].parse_args(["serve", *map(str, arguments)]))
+    parsed = make_parser()[0].parse_args(["serve", *map(str, arguments)])
+    return serve.configuration_of(parsed).settings
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def lines_of(folder: Path, text: str) -> list[str]:
 
 
 def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "")) == Settings() == settings_from({})
+    assert load_config(write(tmp_path, "")).settings == Settings() == settings_from({})
 
 
 def test_every_section_of_a_file_is_read(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_every_section_of_a_file_is_read(tmp_path: Path) -> None:
         level = "warning"
         format = "json"
     """
-    assert load_config(write(tmp_path, text)) == Settings(
+    assert load_config(write(tmp_path, text)).settings == Settings(
         listener=(
             Listener(url="mqtt://0.0.0.0", allow_anonymous=True),
             Listener(url="mqtt://[::1]:0"),

@@ -26,7 +26,7 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
     (example,) = blocks("toml")
     path = tmp_path / "broker.toml"
     path.write_text(example)
-    read = load_config(path)
+    read = load_config(path).settings
     assert all(getattr(read, part) != getattr(Settings(), part) for part in ("limits", "log"))
 
 

@@ -12,12 +12,12 @@ import trio
 from mqtrio.broker import Broker
 from mqtrio.cli import process
 from mqtrio.cli.failure import leaves
-from mqtrio.config import load_config
+from mqtrio.config import Configuration, load_config
 from mqtrio.errors import ConfigurationError, MqtrioError
 from mqtrio.log import set_up
 from mqtrio.net.addresses import parse_listener
 from mqtrio.opening import open_broker
-from mqtrio.settings import Listener, Log, Settings
+from mqtrio.settings import Listener, Log
 
 log = logging.getLogger("mqtrio")
 
@@ -87,16 +87,17 @@ def _listener(url: str) -> Listener:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the exit code is 0 once a signal has stopped the broker."""
-    settings = settings_of(arguments)
-    set_up(settings.log)
-    process.raise_descriptor_limit(settings.limits.connections)
-    trio.run(_serve, settings)
+    configuration = configuration_of(arguments)
+    set_up(configuration.settings.log)
+    process.raise_descriptor_limit(configuration.settings.limits.connections)
+    trio.run(_serve, configuration)
     return 0
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def configuration_of(arguments: argparse.Namespace) -> Configuration:
     """Read the configuration and lay what the command line says over it."""
-    settings = load_config(arguments.config) if arguments.config else Settings()
+    read = load_config(arguments.config) if arguments.config else Configuration()
+    settings = read.settings
     if arguments.listen:
         settings = attrs.evolve(settings, listener=tuple(arguments.listen))
     if arguments.allow_anonymous:
@@ -104,10 +105,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         settings = attrs.evolve(settings, listener=tuple(every))
     if arguments.log_level:
         settings = attrs.evolve(settings, log=attrs.evolve(settings.log, level=arguments.log_level))
-    return settings
+    return attrs.evolve(read, settings=settings)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(configuration: Configuration) -> None:
     """Run a broker until it ends or a signal comes.
 
     A signal while it starts gives the start up. Later it ends the wait, and leaving the block is
@@ -121,7 +122,7 @@ async def _serve(settings: Settings) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(process.on_stop_signal, stop)
         with starting:
-            async with _open(settings) as broker:
+            async with _open(configuration) as broker:
                 for address in broker.listeners:
                     log.info("listening on %s", address)
                 with process.short_collections(), trio.CancelScope() as scope:
@@ -130,11 +131,11 @@ async def _serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[Broker]:
+async def _open(configuration: Configuration) -> AsyncIterator[Broker]:
     """Open a broker; whatever keeps it from starting is an error that a person can mend."""
     started = False
     try:
-        async with open_broker(settings=settings) as broker:
+        async with open_broker(config=configuration) as broker:
             started = True
             yield broker
     except* (MqtrioError, OSError) as group:

@@ -91,10 +91,10 @@ class Connection(Output):
         "stalls",
     )
 
-    def __init__(self, core: "Core", link: Link, client: ClientFacts | None = None) -> None:
+    def __init__(self, core: "Core", link: Link) -> None:
         super().__init__(core, link)
         self.peer: PeerFacts = link.peer
-        self.client = client or ClientFacts(
+        self.client = ClientFacts(
             address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
         )
         self.timer: Timer | None = None

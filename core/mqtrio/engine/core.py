@@ -25,7 +25,6 @@ from mqtrio.engine.wills import Wills
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Deny
-from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import AcceptEvent
 from mqtrio.hooks.manager import HookManager
 from mqtrio.reasons import ALLOWED, CONNECT_RETURN_CODES, ReasonCode
@@ -235,16 +234,11 @@ class Core:
         if self.stopping:
             return None
         if self.hooks.accept:
-            client = ClientFacts(
-                address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
-            )
-            answer = combine.accept(self.hooks, AcceptEvent(client))
+            answer = combine.accept(self.hooks, AcceptEvent(link.peer.address, link.peer.listener))
             if isinstance(answer, Deny):
                 self.statistics.refused[answer.reason_code.name.lower()] += 1
                 log.info("refused %s: %s", link.peer, answer.why)
-                self.observers.not_accepted(client, answer)
                 return None
-            return Connection(self, link, client)
         return Connection(self, link)
 
     def anonymous_allowed(self, peer: PeerFacts) -> bool:

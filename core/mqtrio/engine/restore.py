@@ -162,7 +162,6 @@ class Restorer:
                     row.retain_as_published,
                     row.retain_handling,
                     row.identifier,
-                    sent=row.sent,
                 )
             )
         core.subscriptions.compile_again(session, "resume")

@@ -93,14 +93,11 @@ class ClientEvent(Event):
 
 
 @define(frozen=True)
-class AcceptEvent(ClientEvent):
-    """A connection has come in; not a byte of it was read.
+class AcceptEvent(Event):
+    """A connection has come in; not a byte of it was read."""
 
-    Of the `client` only address and listener are known; the later events of the connection have the
-    same one, so what a ConnectionSlot holds for it stays.
-    """
-
-    client: ClientFacts
+    address: str
+    listener: str
 
 
 @define(frozen=True)
@@ -305,17 +302,13 @@ class SubscribeEvent(ClientEvent):
 
 @define(frozen=True)
 class DeliveryEvent(ClientEvent):
-    """A subscription is made or comes back to life; `client` is the subscriber.
-
-    `origin` is "client", or "local" for a program of this process.
-    """
+    """A subscription is made or comes back to life; `client` is the subscriber."""
 
     client: ClientFacts
     topic_filter: str
     qos: int = 0
     identifier: int = 0
     reason: DeliveryReason = "subscribe"
-    origin: Origin = "client"
 
 
 # --- observe -------------------------------------------------------------------------------------

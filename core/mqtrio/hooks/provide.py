@@ -114,7 +114,7 @@ def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int
     if written is inspect.getattr_static(Plugin, "commands"):
         return {}
     call = Call(kind.__qualname__, "commands", kind.commands, _unheard)
-    if not isinstance(written, classmethod) or not hasattr(kind.commands, f"{PROJECT}_impl"):
+    if not isinstance(written, classmethod) or not implements(kind, "commands"):
         raise PluginError(
             f"plugin {call.plugin!r}: commands must be a class method that is marked: "
             "@classmethod above @mqtrio.hookimpl"
@@ -126,6 +126,11 @@ def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int
     found: dict[str, Callable[..., Any]] = {}
     _merge(call, brought, found, {})
     return found
+
+
+def implements(kind: type[Plugin[Any]], hook: str) -> bool:
+    """Whether a plugin's class has a marked method of this name."""
+    return hasattr(getattr(kind, hook), f"{PROJECT}_impl")
 
 
 def _unheard(call: Call, event: object) -> None:
