@@ -87,7 +87,12 @@ if TYPE_CHECKING:
     from mqtrio.settings import Log as Log
     from mqtrio.settings import SessionRules as SessionRules
     from mqtrio.settings import Settings as Settings
+    from mqtrio.state.filters import FilterMap as FilterMap
+    from mqtrio.state.topics import check_topic as check_topic
     from mqtrio.state.topics import check_topic_filter as check_topic_filter
+    from mqtrio.state.topics import filter_covers as filter_covers
+    from mqtrio.state.topics import filters_overlap as filters_overlap
+    from mqtrio.state.topics import split_shared as split_shared
     from mqtrio.state.topics import topic_matches as topic_matches
     from mqtrio.store.protocol import Store as Store
     from mqtrio.wire.packets import PublishProperties as PublishProperties
@@ -121,7 +126,9 @@ _PUBLIC = {
     "net.addresses": "BoundAddress",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
-    "state.topics": "check_topic_filter topic_matches",
+    "state.filters": "FilterMap",
+    "state.topics": "check_topic check_topic_filter filter_covers filters_overlap split_shared "
+    "topic_matches",
     "store.protocol": "Store",
     "wire.packets": "PublishProperties Will",
 }

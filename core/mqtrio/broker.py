@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import trio
 
-from mqtrio.engine.connect import LOCAL_PREFIX
 from mqtrio.engine.convert import is_text
 from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
@@ -22,6 +21,7 @@ from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress
 from mqtrio.net.network import Network
 from mqtrio.reasons import ALLOWED, ReasonCode
+from mqtrio.state.session import LOCAL_PREFIX
 from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
 from mqtrio.wire.properties import DISCONNECT
 

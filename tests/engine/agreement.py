@@ -76,6 +76,7 @@ def _session(core: Core, session: Session, like: StoredState, state: StoredState
             own.retain_as_published,
             own.retain_handling,
             own.identifier,
+            own.sent if own.sent != name else "",
         )
         for name, own in session.subscriptions.items()
     }

@@ -95,7 +95,7 @@ def publish_event(topic: str = "a/b", **fields: Any) -> PublishEvent:
 
 #: Hook -> an event for it.
 EVENTS: dict[str, Callable[[], Event]] = {
-    "accept": lambda: AcceptEvent("192.0.2.7:50123", "mqtt://127.0.0.1:1883"),
+    "accept": lambda: AcceptEvent(CLIENT),
     "authenticate": lambda: AuthenticateEvent(CLIENT, b"secret"),
     "admit": lambda: AdmitEvent(CLIENT),
     "authorize_publish": publish_event,

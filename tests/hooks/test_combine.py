@@ -74,7 +74,7 @@ def test_with_nobody_there_nobody_decides() -> None:
     manager = HookManager()
     assert at_once(combine.authenticate(manager, AuthenticateEvent(CLIENT))) is None
     assert type(at_once(combine.admit(manager, AdmitEvent(CLIENT)))) is Allow
-    assert type(combine.accept(manager, AcceptEvent("", ""))) is Allow
+    assert type(combine.accept(manager, AcceptEvent(CLIENT))) is Allow
 
 
 # -- accept, admit
@@ -88,7 +88,7 @@ def test_all_are_asked_to_admit_and_one_veto_is_enough() -> None:
 
 def test_one_veto_refuses_a_connection() -> None:
     asked = Asked("accept").add("a", ALLOW).add("b", Deny(ReasonCode.BANNED)).add("c", ALLOW)
-    answer = combine.accept(asked.manager, AcceptEvent("", ""))
+    answer = combine.accept(asked.manager, AcceptEvent(CLIENT))
     assert answer == Deny(ReasonCode.BANNED)
 
 

@@ -20,9 +20,9 @@ def held(broker: Broker) -> dict[str, int]:
         "connections": sum(each.weight for each in core.connections),
         "sessions": sum(weights.of_session(each) for each in core.sessions.by_id.values()),
         "subscriptions": sum(
-            weights.of_subscription(topic_filter)
+            weights.of_subscription(subscription)
             for session in sessions
-            for topic_filter in session.subscriptions
+            for subscription in session.subscriptions.values()
         ),
         "wills": sum(
             weights.of_will(pending.will) for _, _, pending in core.wills.registry._pending.values()

@@ -28,13 +28,10 @@ from mqtrio.hooks.events import (
 )
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
-from mqtrio.state.session import WIRE_3, WIRE_5, WIRE_5_OWN, Session
+from mqtrio.state.session import LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_5_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
 from mqtrio.wire.encoder import encode_within
 from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, Connect, Will
-
-#: Client identifiers of subscribers in this process begin so; no client from outside has one.
-LOCAL_PREFIX: Final = "$local/"
 
 #: CONNACK of MQTT 3 with success.
 CONNACK_3: Final = b"\x20\x02\x00\x00"

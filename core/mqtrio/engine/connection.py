@@ -91,10 +91,10 @@ class Connection(Output):
         "stalls",
     )
 
-    def __init__(self, core: "Core", link: Link) -> None:
+    def __init__(self, core: "Core", link: Link, client: ClientFacts | None = None) -> None:
         super().__init__(core, link)
         self.peer: PeerFacts = link.peer
-        self.client = ClientFacts(
+        self.client = client or ClientFacts(
             address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
         )
         self.timer: Timer | None = None

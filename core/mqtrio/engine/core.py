@@ -25,6 +25,7 @@ from mqtrio.engine.wills import Wills
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Deny
+from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import AcceptEvent
 from mqtrio.hooks.manager import HookManager
 from mqtrio.reasons import ALLOWED, CONNECT_RETURN_CODES, ReasonCode
@@ -234,11 +235,16 @@ class Core:
         if self.stopping:
             return None
         if self.hooks.accept:
-            answer = combine.accept(self.hooks, AcceptEvent(link.peer.address, link.peer.listener))
+            client = ClientFacts(
+                address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
+            )
+            answer = combine.accept(self.hooks, AcceptEvent(client))
             if isinstance(answer, Deny):
                 self.statistics.refused[answer.reason_code.name.lower()] += 1
                 log.info("refused %s: %s", link.peer, answer.why)
+                self.observers.not_accepted(client, answer)
                 return None
+            return Connection(self, link, client)
         return Connection(self, link)
 
     def anonymous_allowed(self, peer: PeerFacts) -> bool:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mqtrio import log
+from mqtrio.hooks.answers import Deny
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import (
     AcknowledgedEvent,
@@ -69,6 +70,14 @@ class Observers:
             hooks.notify(
                 hooks.client_disconnected,
                 ClientDisconnectedEvent(connection.client, code, why, connection.said_goodbye),
+            )
+
+    def not_accepted(self, client: ClientFacts, answer: Deny) -> None:
+        """A plugin refused a connection before its first byte."""
+        if self.core.hooks.connection_refused:
+            self.core.hooks.notify(
+                self.core.hooks.connection_refused,
+                ConnectionRefusedEvent(client, answer.reason_code, answer.why),
             )
 
     def delivered(self, session: Session, message: Message, qos: int, retain: bool) -> None:

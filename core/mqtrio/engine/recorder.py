@@ -147,8 +147,9 @@ class Recorder:
                 subscription.retain_as_published,
                 subscription.retain_handling,
                 subscription.identifier,
+                subscription.sent if subscription.sent != subscription.topic_filter else "",
             ),
-            size=100 + len(subscription.topic_filter),
+            size=100 + len(subscription.topic_filter) + len(subscription.sent),
         )
 
     def unsubscribed(self, session: Session, topic_filter: str) -> Batch:

@@ -162,6 +162,7 @@ class Restorer:
                     row.retain_as_published,
                     row.retain_handling,
                     row.identifier,
+                    sent=row.sent,
                 )
             )
         core.subscriptions.compile_again(session, "resume")

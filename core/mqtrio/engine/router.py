@@ -48,19 +48,20 @@ class Router:
     def add(self, subscription: Subscription) -> Subscription | None:
         """Subscribe; returns what was replaced [MQTT-3.8.4-3]."""
         replaced = self.index.add(subscription)
-        if replaced is None:
-            self.core.memory += of_subscription(subscription.topic_filter)
-        subscription.session.subscriptions[subscription.topic_filter] = subscription
+        self.core.memory += of_subscription(subscription)
+        if replaced is not None:
+            self.core.memory -= of_subscription(replaced)
+        subscription.session.subscribe(subscription)
         self.forget(subscription.pattern)
         return replaced
 
     def remove(self, session: Session, topic_filter: str) -> Subscription | None:
         """Unsubscribe from exactly this filter [MQTT-3.10.4-1]; returns it, or None."""
-        subscription = session.subscriptions.pop(topic_filter, None)
+        subscription = session.unsubscribe(topic_filter)
         if subscription is None:
             return None
         self.index.remove(session, topic_filter)
-        self.core.memory -= of_subscription(topic_filter)
+        self.core.memory -= of_subscription(subscription)
         self.forget(subscription.pattern)
         return subscription
 

@@ -20,7 +20,7 @@ from mqtrio.hooks.events import (
 from mqtrio.hooks.plugin import DeliveryFilter
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import Subscription
-from mqtrio.state.session import Session
+from mqtrio.state.session import LOCAL_PREFIX, Session
 from mqtrio.state.topics import InvalidTopicFilter, check_topic_filter
 from mqtrio.store.batch import COMMITTED, Batch
 from mqtrio.wire.encoder import encode_within
@@ -192,6 +192,7 @@ class Subscriptions:
     ) -> Steps:
         """Authorize, transform and make one subscription; returns what was Granted."""
         hooks = self.core.hooks
+        sent = wanted.topic_filter
         try:
             check_topic_filter(wanted.topic_filter, self.core.limits.topic_levels)
         except InvalidTopicFilter as error:
@@ -218,7 +219,11 @@ class Subscriptions:
         full = len(subscriptions) >= limit or self.core.memory > self.core.limits.memory
         if full and wanted.topic_filter not in subscriptions:
             return Granted(ReasonCode.QUOTA_EXCEEDED)
-        return self._make(session, client, wanted, qos, identifier)
+        known = session.subscription_sent_as(sent)
+        if known is not None and known.topic_filter != wanted.topic_filter:
+            # A plugin makes something else of the filter today [MQTT-3.8.4-3].
+            self._end(session, known.topic_filter, client)
+        return self._make(session, client, wanted, qos, identifier, sent)
 
     def _ask(self, event: SubscribeEvent, permissions: Permissions | None) -> Steps:
         """What the plugins make of a request and its highest QoS; or what refuses it, Granted."""
@@ -251,6 +256,7 @@ class Subscriptions:
         wanted: SubscriptionRequest,
         qos: int,
         identifier: int,
+        sent: str,
     ) -> Granted:
         core = self.core
         subscription = Subscription(
@@ -261,6 +267,7 @@ class Subscriptions:
             wanted.retain_as_published,
             wanted.retain_handling,
             identifier,
+            sent=sent,
         )
         subscription.deliver = self._filter(client, subscription, "subscribe")
         replaced = core.router.add(subscription)
@@ -283,17 +290,25 @@ class Subscriptions:
             )
         return Granted(qos, subscription, batch, replaced is None)
 
-    def remove(self, session: Session, topic_filter: str, client: ClientFacts) -> tuple[int, Batch]:
-        """End one subscription; returns its reason code for UNSUBACK and its batch."""
-        core = self.core
-        if core.router.remove(session, topic_filter) is None:
+    def remove(self, session: Session, sent: str, client: ClientFacts) -> tuple[int, Batch]:
+        """End the subscription for which the client has sent this topic filter.
+
+        Returns its reason code for UNSUBACK and its batch.
+        """
+        known = session.subscription_sent_as(sent)
+        if known is None:
             return ReasonCode.NO_SUBSCRIPTION_EXISTED, COMMITTED
+        return ReasonCode.SUCCESS, self._end(session, known.topic_filter, client)
+
+    def _end(self, session: Session, topic_filter: str, client: ClientFacts) -> Batch:
+        core = self.core
+        core.router.remove(session, topic_filter)
         batch = COMMITTED
         if session.stored:
             batch = core.recorder.unsubscribed(session, topic_filter)
         if core.hooks.unsubscribed:
             core.hooks.notify(core.hooks.unsubscribed, UnsubscribedEvent(client, topic_filter))
-        return ReasonCode.SUCCESS, batch
+        return batch
 
     def replay(self, subscription: Subscription) -> None:
         """Begin to send the retained messages that match a subscription [MQTT-3.3.1-9]."""
@@ -319,6 +334,7 @@ class Subscriptions:
             subscription.qos,
             subscription.identifier,
             reason,
+            "local" if client.client_id.startswith(LOCAL_PREFIX) else "client",
         )
         return combine.compile_delivery(hooks, event)
 

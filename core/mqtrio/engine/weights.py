@@ -5,6 +5,7 @@ Messages know their own size (state.message), and bytes are counted as such.
 
 from typing import Final
 
+from mqtrio.state.index import Subscription
 from mqtrio.state.session import Session
 from mqtrio.state.topics import has_wildcards
 from mqtrio.wire.packets import Connect, PublishProperties, UserProperties, Will
@@ -36,9 +37,12 @@ def of_session(session: Session) -> int:
     return SESSION + len(session.client_id)
 
 
-def of_subscription(topic_filter: str) -> int:
+def of_subscription(subscription: Subscription) -> int:
     """A subscription with its place in the index."""
+    topic_filter = subscription.topic_filter
     weight = SUBSCRIPTION + len(topic_filter)
+    if subscription.sent != topic_filter:
+        weight += OBJECT + len(subscription.sent)
     if has_wildcards(topic_filter):
         weight += LEVEL * (topic_filter.count("/") + 1)
     return weight

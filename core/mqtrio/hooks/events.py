@@ -93,11 +93,14 @@ class ClientEvent(Event):
 
 
 @define(frozen=True)
-class AcceptEvent(Event):
-    """A connection has come in; not a byte of it was read."""
+class AcceptEvent(ClientEvent):
+    """A connection has come in; not a byte of it was read.
 
-    address: str
-    listener: str
+    Of the `client` only address and listener are known; the later events of the connection have the
+    same one, so what a ConnectionSlot holds for it stays.
+    """
+
+    client: ClientFacts
 
 
 @define(frozen=True)
@@ -302,13 +305,17 @@ class SubscribeEvent(ClientEvent):
 
 @define(frozen=True)
 class DeliveryEvent(ClientEvent):
-    """A subscription is made or comes back to life; `client` is the subscriber."""
+    """A subscription is made or comes back to life; `client` is the subscriber.
+
+    `origin` is "client", or "local" for a program of this process.
+    """
 
     client: ClientFacts
     topic_filter: str
     qos: int = 0
     identifier: int = 0
     reason: DeliveryReason = "subscribe"
+    origin: Origin = "client"
 
 
 # --- observe -------------------------------------------------------------------------------------

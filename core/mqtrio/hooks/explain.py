@@ -147,7 +147,7 @@ class _Inquiry:
         question = self._question
         hooks = self._hooks
         if hooks.accept and not self._decided(
-            "accept", combine.accept(hooks, AcceptEvent(question.address, question.listener))
+            "accept", combine.accept(hooks, AcceptEvent(self._client))
         ):
             return False
         answer: Allow | Deny | Challenge | None = None

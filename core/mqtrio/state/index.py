@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Subscription:
     """One topic filter of one session, with its options (3.8.3.1).
 
-    topic_filter        as it was sent, with `$share/NAME/` if it is shared
+    topic_filter        what is subscribed to, with `$share/NAME/` if it is shared
+    sent                the topic filter as the client sent it, by which it knows the subscription:
+                        another one where a plugin has changed it
     pattern, group      what split_shared makes of it: the part to match, and the share name or None
     qos                 the QoS granted
     identifier          the subscription identifier, 0 for none
@@ -33,6 +35,7 @@ class Subscription:
     __slots__ = (
         "session",
         "topic_filter",
+        "sent",
         "pattern",
         "group",
         "qos",
@@ -53,9 +56,11 @@ class Subscription:
         retain_handling: int = 0,
         identifier: int = 0,
         deliver: Callable[..., Any] | None = None,
+        sent: str = "",
     ) -> None:
         self.session = session
         self.topic_filter = topic_filter
+        self.sent = sent or topic_filter
         self.group, self.pattern = split_shared(topic_filter)
         self.qos = qos
         self.no_local = no_local

@@ -10,6 +10,9 @@ from mqtrio.wire.packets import NEVER_EXPIRES
 if TYPE_CHECKING:
     from mqtrio.state.index import ShareGroup, Subscription
 
+#: Client identifiers of subscribers in this process begin so; no client from outside has one.
+LOCAL_PREFIX: Final = "$local/"
+
 # How a session's messages must be written while it is connected.
 WIRE_3: Final = 0  # MQTT 3.1 and 3.1.1: one frame serves all
 WIRE_5: Final = 1  # MQTT 5: one frame serves all
@@ -100,8 +103,10 @@ class Session:
 
     `expiry_interval` in seconds (0: ends with the connection, NEVER_EXPIRES: never);
     `expires_at` in monotonic seconds while nobody is connected. `username` is the owner. `epoch`
-    counts the claims on it: who holds an older epoch has lost the session. `stored`: the store
-    knows it; `reloading`: memory and store disagree, it takes nothing; `ended`: it is no more.
+    counts the claims on it: who holds an older epoch has lost the session. `subscriptions` are by
+    topic filter; `renamed` leads from the filters that the client sent to what plugins have made
+    of them. `stored`: the store knows it; `reloading`: memory and store disagree, it takes nothing;
+    `ended`: it is no more.
     """
 
     __slots__ = (
@@ -112,6 +117,7 @@ class Session:
         "expires_at",
         "epoch",
         "subscriptions",
+        "renamed",
         "received",
         "inflight",
         "queue",
@@ -138,6 +144,7 @@ class Session:
         self.expires_at = -1.0
         self.epoch = 0
         self.subscriptions: dict[str, Subscription] = {}
+        self.renamed: dict[str, str] | None = None
         self.received: set[int] | None = None
         self.inflight: dict[int, Delivery] = {}
         self.queue: deque[Delivery] | None = None
@@ -167,6 +174,38 @@ class Session:
         never = self.expiry_interval == NEVER_EXPIRES
         # A moment before the clock began is past all the same; below 0 would mean never.
         self.expires_at = -1.0 if never else max(0.0, now + self.expiry_interval)
+
+    # -- subscriptions
+
+    def subscribe(self, subscription: "Subscription") -> None:
+        """Note a subscription in the place of an older one to the same topic filter."""
+        topic_filter = subscription.topic_filter
+        self._forget_name(self.subscriptions.get(topic_filter))
+        self.subscriptions[topic_filter] = subscription
+        if subscription.sent != topic_filter:
+            if self.renamed is None:
+                self.renamed = {}
+            self.renamed[subscription.sent] = topic_filter
+
+    def unsubscribe(self, topic_filter: str) -> "Subscription | None":
+        """Forget the subscription to exactly this topic filter; returns it, or None."""
+        subscription = self.subscriptions.pop(topic_filter, None)
+        self._forget_name(subscription)
+        return subscription
+
+    def _forget_name(self, subscription: "Subscription | None") -> None:
+        if subscription is None or subscription.sent == subscription.topic_filter:
+            return
+        assert self.renamed is not None
+        del self.renamed[subscription.sent]
+        if not self.renamed:
+            self.renamed = None
+
+    def subscription_sent_as(self, sent: str) -> "Subscription | None":
+        """The subscription for which the client has sent this topic filter, or None."""
+        topic_filter = sent if self.renamed is None else self.renamed.get(sent, sent)
+        subscription = self.subscriptions.get(topic_filter)
+        return subscription if subscription is not None and subscription.sent == sent else None
 
     # -- incoming QoS 2
 

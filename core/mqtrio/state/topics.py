@@ -144,6 +144,46 @@ def topic_matches(pattern: str, topic: str) -> bool:
     return all(want in ("+", level) for want, level in zip(wanted, levels, strict=False))
 
 
+def filter_covers(wide: str, narrow: str) -> bool:
+    """Return True if every topic that the pattern `narrow` matches is matched by `wide` too.
+
+    Both are valid patterns: `a/#` covers `a`, `a/+/c` and itself; `#` covers `+/a` but not `$SYS/a`
+    [MQTT-4.7.2-1]. `+/#` and `#` cover each other: a topic has one level at least. (`/#` and
+    `/+/#` don't, though only the empty topic, to which nobody can publish, makes the difference.)
+    """
+    if narrow.startswith("$") and wide.startswith(("+", "#")):
+        return False
+    have, open_ended = _prefix(wide)
+    want, unbounded = _prefix(narrow)
+    if open_ended:
+        if len(want) < len(have):
+            return False
+    elif unbounded or len(want) != len(have):
+        return False
+    return all(one in ("+", other) for one, other in zip(have, want, strict=False))
+
+
+def filters_overlap(one: str, other: str) -> bool:
+    """Return True if there is a topic that both patterns match. Both are valid."""
+    for first, second in ((one, other), (other, one)):
+        if first.startswith("$") and second.startswith(("+", "#")):
+            return False
+    here, here_open = _prefix(one)
+    there, there_open = _prefix(other)
+    if (len(here) < len(there) and not here_open) or (len(there) < len(here) and not there_open):
+        return False
+    return all(a == b or "+" in (a, b) for a, b in zip(here, there, strict=False))
+
+
+def _prefix(pattern: str) -> tuple[list[str], bool]:
+    """The levels of a pattern before `#`, and whether there is one; `#` is the same as `+/#`."""
+    levels = pattern.split("/")
+    if levels[-1] != "#":
+        return levels, False
+    levels.pop()
+    return levels or ["+"], True
+
+
 def _fault_of_text(text: str) -> str | None:
     """Say what is wrong with `text` as a text field of MQTT (1.5.4, 4.7.3), or None."""
     if not text:

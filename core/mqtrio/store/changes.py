@@ -23,7 +23,7 @@ from attrs import define, field
 from mqtrio.wire.packets import PublishProperties, UserProperties
 
 #: Raised whenever a change is added, or the fields or the meaning of one change.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: Payload format indicator, content type, response topic, correlation data, user properties.
 Properties: TypeAlias = tuple[int | None, str | None, str | None, bytes | None, UserProperties]
@@ -73,7 +73,7 @@ class SessionClosed:
 
 @define
 class SubscriptionPut:
-    """A subscription is made or replaced (3.8.3); `topic_filter` as sent, $share included."""
+    """A subscription is made or replaced (3.8.3); `topic_filter` with its $share, if shared."""
 
     client_id: str
     topic_filter: str
@@ -83,6 +83,8 @@ class SubscriptionPut:
     retain_handling: int = 0
     #: Subscription identifier, 0: none.
     identifier: int = 0
+    #: The topic filter as the client sent it, where a plugin has changed it, else "".
+    sent: str = ""
 
 
 @define
