@@ -122,6 +122,20 @@ class Observers:
                 DroppedEvent(event.client, event.topic, event.qos, "transform", event.origin),
             )
 
+    def refused(self, message: Message) -> None:
+        """A message of which nobody waits to hear was refused."""
+        if self.core.hooks.dropped:
+            self.core.hooks.notify(
+                self.core.hooks.dropped,
+                DroppedEvent(
+                    self.publisher_of(message),
+                    message.topic,
+                    message.qos,
+                    "refused",
+                    _origin(message),
+                ),
+            )
+
     def retained_changed(self, message: Message, removed: bool) -> None:
         """The retained message of a topic is another one, or none."""
         if self.core.hooks.retained_changed:

@@ -449,14 +449,16 @@ def publish_detached(
         else:
             outcome = yield from submit(core, event_of(core, message), permissions)
         if outcome.refused:
-            core.statistics.dropped["refused"] += 1
+            if not outcome.unanswered:  # else it is counted
+                core.statistics.dropped["refused"] += 1
+            core.observers.refused(message)
             log.warning(
-                "%s message of %r to %r was refused: 0x%02X %s",
+                "%s message of %r to %r was refused: 0x%02X%s",
                 message.origin,
                 message.client_id,
                 message.topic,
                 outcome.reason_code,
-                outcome.why or "",
+                f" {outcome.why}" if outcome.why else "",
             )
         core.pressure.watch()
 

@@ -28,6 +28,7 @@ DropReason = Literal[
     "expired",  # its message expiry interval has passed
     "packet_too_large",  # larger than the client's maximum packet size
     "transform",  # a transform_publish answered Drop
+    "refused",  # a will, or a message of the broker itself, was refused: nobody waits to hear of it
     "delivery_filter",  # a filter from compile_delivery dropped it (or failed)
     "session_ended",  # the session it waited for is gone
     "store_failed",  # the store could not take it
@@ -423,7 +424,7 @@ class AcknowledgedEvent(ClientEvent):
 class DroppedEvent(ClientEvent):
     """A message was dropped for a receiver, or for everybody.
 
-    `client` is the receiver; for the reason "transform" it is the publisher.
+    `client` is the receiver; for the reasons "transform" and "refused" it is the publisher.
     """
 
     client: ClientFacts
