@@ -12,11 +12,11 @@ from mqtrio.engine.convert import is_text
 from mqtrio.engine.core import Core
 from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.local import join, leave, payload_bytes, properties_of, publish
+from mqtrio.engine.plugins import Plugins
 from mqtrio.engine.subscriber import ReceivedMessage, Subscriber, received
 from mqtrio.errors import BrokerStopped, RefusedError
 from mqtrio.hooks.explain import explain
 from mqtrio.hooks.explanation import Explanation, Question
-from mqtrio.hooks.manager import HookManager
 from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress
 from mqtrio.net.network import Network
@@ -31,9 +31,9 @@ log = logging.getLogger("mqtrio")
 class Broker:
     """A running broker; made by `open_broker` and `serve_broker`."""
 
-    def __init__(self, core: Core, hooks: HookManager, network: Network) -> None:
+    def __init__(self, core: Core, life: Plugins, network: Network) -> None:
         self._core = core
-        self._hooks = hooks
+        self._life = life
         self._network = network
         self._stop = trio.Event()
 
@@ -263,15 +263,26 @@ class Broker:
     @property
     def plugins(self) -> Mapping[str, object]:
         """The plugins by name, in the order in which they are asked."""
-        return self._hooks.plugins
+        return self._life.hooks.plugins
 
-    def add_plugin(self, plugin: object, name: str | None = None) -> str:
-        """Add a plugin behind the others, at once; returns its name. Raises PluginError."""
-        return self._hooks.add(plugin, name)
+    async def add_plugin(self, plugin: object, name: str | None = None) -> str:
+        """Start a plugin and add it behind the others; returns its name.
 
-    def remove_plugin(self, name: str) -> object:
-        """Take a plugin out, at once. Raises PluginError if there is none of that name."""
-        return self._hooks.remove(name)
+        Nothing but `start` is called before it is there. Raises PluginError, and has changed
+        nothing then, if it can't be used or doesn't start.
+        """
+        self._check_running()
+        return await self._life.add(plugin, name)
+
+    async def remove_plugin(self, name: str) -> object:
+        """Take a plugin out, at once, and end it: it gets no new calls, from nobody.
+
+        Returns when the calls that were running in it have finished, its background task has ended,
+        and it was stopped; each of these may take `limits.hook_deadline` seconds. (Its own hooks
+        can't wait for that: they would wait for themselves.) Raises PluginError if there is none of
+        that name.
+        """
+        return await self._life.remove(name)
 
     def reconsider(self) -> None:
         """Void what plugins have decided so far: for a plugin whose rules have just changed.

@@ -11,8 +11,9 @@ from mqtrio.broker import Broker
 from mqtrio.clock import Clock
 from mqtrio.engine.background import Background
 from mqtrio.engine.core import Core
+from mqtrio.engine.plugins import Plugins
 from mqtrio.engine.restore import Restorer
-from mqtrio.errors import BrokerStopped, ConfigurationError, sole_error
+from mqtrio.errors import BrokerStopped, ConfigurationError, PluginError, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
@@ -85,23 +86,20 @@ async def _opened(
     """`open_broker`, but what is raised comes out wrapped by nurseries."""
     listeners = _listeners(listen, settings)
     hooks = HookManager()
-    for plugin in plugins:
-        hooks.add(plugin)
-    started: list[str] = []
+    life = Plugins(hooks, settings.limits.hook_deadline)
     try:
-        await provide.start(hooks, started)
+        await life.open(plugins)
         if store is None:
             store = await provide.open_store(hooks) or MemoryStore()
-        async with _assembled(listeners, hooks, store, settings) as broker:
+        async with _assembled(listeners, life, store, settings) as broker:
             yield broker
     finally:
-        with trio.CancelScope(shield=True):
-            await provide.stop(hooks, started, settings.limits.hook_deadline)
+        await life.close()
 
 
 @asynccontextmanager
 async def _assembled(
-    listeners: list[Listener], hooks: HookManager, store: Store, settings: Settings
+    listeners: list[Listener], life: Plugins, store: Store, settings: Settings
 ) -> AsyncIterator[Broker]:
     """A broker of its parts, with plugins that have started and a store that is open."""
     clock = Clock()
@@ -115,6 +113,7 @@ async def _assembled(
         limit=settings.limits.uncommitted_bytes,
         grace=settings.limits.stop_grace,
     )
+    hooks = life.hooks
     core = Core(settings, hooks, journal, clock)
     hooks.on_change = core.hooks_changed
     restorer = Restorer(core, store)
@@ -125,8 +124,8 @@ async def _assembled(
             addresses = [parse_listener(listener.url) for listener in listeners]
             async with open_network(core, addresses) as network:
                 _check_doors(core, listeners, network.listeners)
-                broker = Broker(core, hooks, network)
-                async with _running(core, network, broker):
+                broker = Broker(core, life, network)
+                async with _running(core, life, network, broker):
                     yield broker
         finally:
             journal.stop()
@@ -189,18 +188,33 @@ def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddres
 
 
 @asynccontextmanager
-async def _running(core: Core, network: Network, broker: Broker) -> AsyncIterator[None]:
-    """The tasks of a broker; its end is graceful unless it is cancelled."""
+async def _running(
+    core: Core, life: Plugins, network: Network, broker: Broker
+) -> AsyncIterator[None]:
+    """The tasks of a broker; its end is graceful unless it is cancelled.
+
+    A required plugin that has failed for good ends it too, gracefully, and its error is raised.
+    """
+    failures: list[PluginError] = []
+    body = trio.CancelScope()
+
+    def fail(error: PluginError) -> None:
+        failures.append(error)
+        body.cancel()
+
     async with trio.open_nursery() as tasks:
         tasks.start_soon(core.timers.run, core.turn)
         tasks.start_soon(core.watch_writers)
         async with trio.open_nursery() as nursery:
             core.nursery = nursery
-            core.background = Background(core.hooks, tasks, broker)
+            life.background = core.background = Background(
+                core.hooks, tasks, broker, core.limits.plugin_restarts, fail
+            )
             core.background.refresh()
             network.accept()
             try:
-                yield
+                with body:
+                    yield
                 await _end(core, network)
             finally:
                 core.goodbye()
@@ -209,6 +223,8 @@ async def _running(core: Core, network: Network, broker: Broker) -> AsyncIterato
                     subscriber.close(BrokerStopped("the broker has stopped"))
                 nursery.cancel_scope.cancel()
                 tasks.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
 
 
 async def _end(core: Core, network: Network) -> None:

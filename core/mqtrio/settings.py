@@ -134,6 +134,11 @@ class Limits:
     hook_deadline: float = setting(
         5.0, "time a hook may take to answer", minimum=0.001, unit="seconds"
     )
+    plugin_restarts: int = setting(
+        10,
+        "restarts in a row of a plugin's background task that crashes, before it is given up",
+        minimum=0,
+    )
     uncommitted_bytes: int = setting(
         4 * MIB, "bytes waiting for the store at which reading pauses", minimum=1, unit="bytes"
     )

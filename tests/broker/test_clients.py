@@ -207,13 +207,13 @@ async def test_plugins_come_and_go(harness: Harness, autojump_clock: MockClock) 
             return Deny(why="closed")
 
     broker = harness.broker
-    name = broker.add_plugin(Nobody(), "door")
+    name = await broker.add_plugin(Nobody(), "door")
     assert name == "door"
     assert list(broker.plugins) == ["door"]
     eve = harness.peer("eve")
     await eve.send(eve.connect_packet())
     await eve.expect_closed(ReasonCode.NOT_AUTHORIZED)
-    removed = broker.remove_plugin("door")
+    removed = await broker.remove_plugin("door")
     assert isinstance(removed, Nobody)
     assert dict(broker.plugins) == {}
     await harness.connect("eve")

@@ -79,9 +79,9 @@ async def test_where_nobody_authenticates_a_local_listener_lets_everybody_in() -
 async def test_an_explanation_asks_the_plugins_of_this_moment() -> None:
     async with open_harness() as harness:
         broker = harness.broker
-        broker.add_plugin(Guard(), "guard")
+        await broker.add_plugin(Guard(), "guard")
         assert not (await broker.explain(client_id="c", publish="x")).allowed
-        broker.remove_plugin("guard")
+        await broker.remove_plugin("guard")
         assert (await broker.explain(client_id="c", publish="x")).allowed
 
 

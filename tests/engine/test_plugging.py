@@ -46,7 +46,7 @@ async def test_one_hook_alone_sees_every_message(
         peer = await harness.connect("peer")
         await peer.publish("a", b"before", qos, retain=retain)
         await peer.ping()
-        harness.broker.add_plugin(recorder)
+        await harness.broker.add_plugin(recorder)
         await peer.send(
             *(
                 Publish("a", b"%d" % number, qos, retain, packet_id=number if qos else 0)
@@ -54,7 +54,7 @@ async def test_one_hook_alone_sees_every_message(
             )
         )
         await peer.settle()
-        harness.broker.remove_plugin("HookRecorder")
+        await harness.broker.remove_plugin("HookRecorder")
         await peer.send(Publish("a", b"after", qos, retain, packet_id=999 if qos else 0))
         await peer.settle()
         for subscriber in (same, other):
@@ -111,10 +111,12 @@ async def test_an_authorizer_that_comes_is_asked_at_once() -> None:
     async with open_harness() as harness:
         peer = await harness.connect("peer")
         await peer.publish("a", b"x", 1)
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": Deny()}), "guard")
+        await harness.broker.add_plugin(
+            HookRecorder(answers={"authorize_publish": Deny()}), "guard"
+        )
         await peer.send(Publish("a", b"x", 1, packet_id=9))
         await peer.expect(PubAck, reason_code=0x87)
-        harness.broker.remove_plugin("guard")
+        await harness.broker.remove_plugin("guard")
         await peer.publish("a", b"x", 1)
 
 
@@ -129,10 +131,12 @@ async def test_what_was_remembered_is_forgotten_when_plugins_change() -> None:
         assert [event.topic for event in recorder.of("authorize_publish")] == [
             *("a", "b"),
         ]
-        harness.broker.add_plugin(HookRecorder("published"), "other")
+        await harness.broker.add_plugin(HookRecorder("published"), "other")
         await peer.publish("a", b"x", 1)
         assert len(recorder.calls) == 3
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": Deny()}), "guard")
+        await harness.broker.add_plugin(
+            HookRecorder(answers={"authorize_publish": Deny()}), "guard"
+        )
         await peer.send(Publish("a", b"x", 1, packet_id=9))
         await peer.expect(PubAck, reason_code=0x87)
 
@@ -175,12 +179,12 @@ async def test_delivery_filters_come_and_go_with_their_plugin(where: str) -> Non
                 return await got()
 
             assert await publish() == [b"secret", b"open"]
-            harness.broker.add_plugin(
+            await harness.broker.add_plugin(
                 HookRecorder(answers={"compile_delivery": compile_delivery}), "filter"
             )
             assert ("peer", "a", "reload") in made
             assert await publish() == [b"open"]
-            harness.broker.remove_plugin("filter")
+            await harness.broker.remove_plugin("filter")
             assert await publish() == [b"secret", b"open"]
 
 
@@ -243,12 +247,15 @@ class Slow:
 async def test_a_plugin_that_is_removed_while_it_thinks_has_its_say(answer: Any) -> None:
     slow = Slow(answer)
     async with open_harness() as harness:
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
+        await harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
         peer = await harness.connect("peer")
         await peer.send(Publish("a", b"x", 1, packet_id=1), Publish("a", b"x", 1, packet_id=2))
         await peer.nothing()
-        harness.broker.remove_plugin("slow")
-        slow.go.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(harness.broker.remove_plugin, "slow")
+            await trio.testing.wait_all_tasks_blocked()
+            assert "slow" not in harness.broker.plugins
+            slow.go.set()
         await peer.expect(PubAck, packet_id=1, reason_code=0x10 if answer is ALLOW else 0x87)
         await peer.expect(PubAck, packet_id=2, reason_code=0x10)  # nobody is asked any more
         assert slow.asked == 1
@@ -258,12 +265,12 @@ async def test_a_plugin_removed_while_another_one_thinks_is_not_asked() -> None:
     slow = Slow(ALLOW)
     later = HookRecorder(answers={"authorize_publish": Deny()})
     async with open_harness() as harness:
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
-        harness.broker.add_plugin(later, "later")
+        await harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
+        await harness.broker.add_plugin(later, "later")
         peer = await harness.connect("peer")
         await peer.send(Publish("a", b"x", 1, packet_id=1))
         await peer.nothing()
-        harness.broker.remove_plugin("later")
+        await harness.broker.remove_plugin("later")
         slow.go.set()
         await peer.expect(PubAck, packet_id=1, reason_code=0x10)
     assert later.calls == []
@@ -273,11 +280,11 @@ async def test_a_plugin_added_while_another_one_thinks_judges_what_follows() -> 
     slow = Slow(ALLOW)
     dropper = HookRecorder(answers={"transform_publish": Drop(), "authorize_publish": Deny()})
     async with open_harness() as harness:
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
+        await harness.broker.add_plugin(HookRecorder(answers={"authorize_publish": slow}), "slow")
         peer = await harness.connect("peer")
         await peer.send(Publish("a", b"x", 1, packet_id=1), Publish("a", b"y", 1, packet_id=2))
         await peer.nothing()
-        harness.broker.add_plugin(dropper, "dropper")
+        await harness.broker.add_plugin(dropper, "dropper")
         slow.go.set()
         await peer.expect(PubAck, packet_id=1)
         await peer.expect(PubAck, packet_id=2, reason_code=0x87)
@@ -287,26 +294,26 @@ async def test_a_plugin_added_while_another_one_thinks_judges_what_follows() -> 
 async def test_a_plugin_that_comes_while_a_subscribe_is_judged_filters_it() -> None:
     slow = Slow(ALLOW)
     async with open_harness() as harness:
-        harness.broker.add_plugin(HookRecorder(answers={"authorize_subscribe": slow}), "slow")
+        await harness.broker.add_plugin(HookRecorder(answers={"authorize_subscribe": slow}), "slow")
         peer = await harness.connect("peer")
         await peer.send(Subscribe(1, (SubscriptionRequest("a"),)))
         await peer.nothing()
         closed = HookRecorder(answers={"compile_delivery": lambda e: lambda message: None})
-        harness.broker.add_plugin(closed, "closed")
+        await harness.broker.add_plugin(closed, "closed")
         slow.go.set()
         await peer.expect(SubAck)
         await harness.broker.publish("a", b"x")
         await peer.nothing()
 
 
-async def test_a_plugin_may_remove_itself_inside_of_a_hook() -> None:
-    async with open_harness() as harness:
+async def test_a_plugin_may_have_itself_removed_by_a_hook() -> None:
+    async with trio.open_nursery() as nursery, open_harness() as harness:
 
         def once(event: Any) -> None:
-            harness.broker.remove_plugin("once")
+            nursery.start_soon(harness.broker.remove_plugin, "once")
 
         recorder = HookRecorder(answers={"published": once})
-        harness.broker.add_plugin(recorder, "once")
+        await harness.broker.add_plugin(recorder, "once")
         peer = await harness.connect("peer")
         await peer.publish("a", b"x", 1)
         await peer.publish("a", b"y", 1)

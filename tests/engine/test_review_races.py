@@ -45,7 +45,7 @@ async def test_a_permission_is_not_remembered_past_a_change_of_plugins() -> None
         peer = await harness.connect("peer")
         await peer.send(Publish("a", b"", 1, packet_id=1))
         await peer.nothing()
-        harness.broker.add_plugin(No())
+        await harness.broker.add_plugin(No())
         go.set()
         await peer.expect(PubAck, packet_id=1, reason_code=0x10)
         await peer.send(Publish("a", b"", 1, packet_id=2))

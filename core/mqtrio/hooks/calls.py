@@ -57,6 +57,8 @@ class Call:
         "in_a_row",
         "switched_off",
         "told",
+        "awaited",
+        "_idle",
         "_first",
         "_last_failure",
         "_report",
@@ -80,6 +82,8 @@ class Call:
         self.in_a_row = 0
         self.switched_off = False
         self.told = 0
+        self.awaited = 0
+        self._idle: trio.Event | None = None
         self._first: Call | None = None
         self._last_failure = -1
         self._report = report
@@ -118,6 +122,23 @@ class Call:
         """Be called no more: from now on it has no opinion, whoever still has it before them."""
         self.settle()
         self.function = nobody
+
+    def begin(self) -> None:
+        """Something that it has answered with is being awaited."""
+        self.awaited += 1
+
+    def end(self) -> None:
+        """That was awaited, or given up."""
+        self.awaited -= 1
+        if not self.awaited and self._idle is not None:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing that it has answered with is awaited any more."""
+        while self.awaited:
+            if self._idle is None or self._idle.is_set():
+                self._idle = trio.Event()
+            await self._idle.wait()
 
     def fails_in_a_row(self) -> int:
         """Failures without a success between them, the one included that is being reported."""
@@ -200,6 +221,14 @@ class PermissionCall(Call):
     def name(self) -> str:
         """The name of the tally."""
         return self.tally.name
+
+    def begin(self) -> None:
+        """Counted in the tally."""
+        self.tally.begin()
+
+    def end(self) -> None:
+        """Counted in the tally."""
+        self.tally.end()
 
     def failed(self, error: Exception) -> None:
         """Count, log and tell it as a failure of permissions."""

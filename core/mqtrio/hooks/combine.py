@@ -126,11 +126,14 @@ def _settle(call: Call, answer: object, hook: Hook, event: object = None) -> Ste
     To a transform the `event` that it was given is one too: unchanged.
     """
     if type(answer) not in hook.answers and inspect.isawaitable(answer):
+        call.begin()
         try:
             answer = yield answer
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
             return _FAILED
+        finally:
+            call.end()
     if answer is None or answer is event:
         return answer
     kind = type(answer)

@@ -7,9 +7,9 @@ pluggy call costs 760 ns and an empty tuple 10.
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import pluggy
 
@@ -26,9 +26,8 @@ from mqtrio.hooks.calls import (
 from mqtrio.hooks.events import Origin, PluginFailedEvent
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.provide_events import HookspecsEvent
+from mqtrio.hooks.registration import Registration, Registry, check_function, check_options
 from mqtrio.hooks.specs import API_VERSION, HOOKS, PROJECT, Hook
-
-_REFUSED_OPTIONS: Final = ("wrapper", "hookwrapper", "tryfirst", "trylast")
 
 #: Origins that may publish to `$` topics where nobody implements authorize_publish.
 _TRUSTED: Final = frozenset({"local", "system", "bridge"})
@@ -37,27 +36,6 @@ _TRUSTED: Final = frozenset({"local", "system", "bridge"})
 def default_allows_publish(topic: str, origin: Origin) -> bool:
     """The rule where nobody authorizes: no client and no will publishes to `$` topics."""
     return not topic.startswith("$") or origin in _TRUSTED
-
-
-class _Registration:
-    """One plugin as pluggy sees it: its marked methods, as attributes of an object of our own.
-
-    pluggy refuses a plugin that equals another one; this object equals only itself.
-    """
-
-    def __init__(self, plugin: object, name: str) -> None:
-        self._plugin = plugin
-        self._name = name
-        self._options: dict[str, Any] = {}
-        self._calls: dict[str, Call] = {}
-
-
-class _Pluggy(pluggy.PluginManager):
-    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        """Marker options of a method; a registration has collected those of its plugin before."""
-        if isinstance(plugin, _Registration):
-            return plugin._options.get(name)
-        return super().parse_hookimpl_opts(plugin, name)
 
 
 class HookManager:
@@ -115,13 +93,14 @@ class HookManager:
             for name in ("authorize_publish", "authorize_subscribe")
         }
         #: Plugin name -> counts what the filters do that its compile_delivery has made.
-        self.delivery_filters: Final[dict[str, Call]] = {}
-        self._pluggy = _Pluggy(PROJECT)
+        self.delivery_filters: dict[str, Call] = {}
+        self._pluggy = Registry(PROJECT)
         self._pluggy.add_hookspecs(Plugin)
         self._hooks: dict[str, Hook] = dict(HOOKS)
         self._namespaces: list[object] = []
         self._contributed: dict[str, Calls] = {}
-        self._registrations: dict[str, _Registration] = {}
+        self._entries: dict[str, Registration] = {}
+        self._prepared: set[Registration] = set()
         self._told_default = False
         self._reporting = False
         self._rebuild(self._hooks)
@@ -130,50 +109,115 @@ class HookManager:
 
     @property
     def plugins(self) -> Mapping[str, object]:
-        """Instance name -> plugin, in the order in which they were added."""
-        return {name: entry._plugin for name, entry in self._registrations.items()}
+        """Instance name -> plugin, in the order in which they are asked."""
+        return {name: entry.plugin for name, entry in self._entries.items()}
 
-    def add(self, plugin: object, name: str | None = None) -> str:
+    @property
+    def entries(self) -> tuple[Registration, ...]:
+        """The plugins that are plugged in, in their order."""
+        return tuple(self._entries.values())
+
+    def add(self, plugin: object, name: str | None = None, *, required: bool | None = None) -> str:
         """Plug in any object with methods marked `@hookimpl`, after all others; return its name.
 
-        The name is `name`, else the plugin's attribute `name`, else one made of its type. Two equal
-        plugins may be added; two of one name may not. Raises PluginError, and has changed nothing
-        then, if the plugin can't be used.
+        `prepare` and `swap` in one: see there for names and errors.
         """
-        name = self._name_for(plugin, name)
-        entry = _Registration(plugin, name)
-        self._collect(entry)
-        self._add_hookspecs(entry)
-        try:
-            self._pluggy.register(entry, name)
-        except pluggy.PluginValidationError as error:
-            if self._pluggy.has_plugin(name):
-                self._pluggy.unregister(entry, name)
-            raise PluginError(f"{_title(entry)} can't be used: {error}") from error
-        try:
-            self._bind(entry)
-        except PluginError:
-            self._pluggy.unregister(entry, name)
-            raise
-        self._registrations[name] = entry
-        self._rebuild(entry._calls)
-        return name
+        entry = self.prepare(plugin, name, required=required)
+        self.swap((*self.entries, entry))
+        return entry.name
 
     def remove(self, name: str) -> object:
         """Unplug a plugin and return it; raises PluginError if there is none of that name.
 
         A call that is running in it just finishes; it gets no new ones.
         """
-        entry = self._registrations.pop(name, None)
+        return self.take(name).plugin
+
+    def take(self, name: str) -> Registration:
+        """Like `remove`, and returns the registration: what is needed to end the plugin."""
+        entry = self._entries.get(name)
         if entry is None:
-            known = ", ".join(map(repr, self._registrations)) or "none"
+            known = ", ".join(map(repr, self._entries)) or "none"
             raise PluginError(f"there is no plugin {name!r}; plugins are: {known}")
-        self._pluggy.unregister(entry, name)
-        self.delivery_filters.pop(name, None)
-        for call in entry._calls.values():
-            call.retire()
-        self._rebuild(entry._calls)
-        return entry._plugin
+        self.swap([other for other in self.entries if other is not entry])
+        return entry
+
+    def prepare(
+        self,
+        plugin: object,
+        name: str | None = None,
+        *,
+        required: bool | None = None,
+        replaces: bool = False,
+    ) -> Registration:
+        """Check a plugin and bind its hooks; nothing of it is called before `swap` (but hookspecs).
+
+        The name is `name`, else the plugin's attribute `name`, else one made of its type. Two equal
+        plugins may be plugged in, two of one name may not: a name that is taken, or prepared by
+        somebody else, is refused unless the plugin `replaces` the one that has it. `required`:
+        whether the broker can't do without its background task; default: the plugin's attribute
+        `required`, else False. Raises PluginError, and has changed nothing then, if the plugin
+        can't be used. What is prepared must be swapped in or discarded.
+        """
+        name = self._name_for(plugin, name, replaces)
+        if required is None:
+            required = bool(getattr(plugin, "required", False))
+        entry = Registration(plugin, name, required)
+        self._collect(entry)
+        self._add_hookspecs(entry)
+        number = 1
+        while self._pluggy.has_plugin(entry.key):  # by the one that it will replace
+            number += 1
+            entry.key = f"{name}#{number}"
+        try:
+            self._pluggy.register(entry.methods, entry.key)
+        except pluggy.PluginValidationError as error:
+            if self._pluggy.has_plugin(entry.key):
+                self._pluggy.unregister(entry.methods, entry.key)
+            raise PluginError(f"{entry.title} can't be used: {error}") from error
+        try:
+            self._bind(entry)
+        except PluginError:
+            self._pluggy.unregister(entry.methods, entry.key)
+            raise
+        self._prepared.add(entry)
+        return entry
+
+    def discard(self, entry: Registration) -> None:
+        """Forget what was prepared and is not swapped in after all."""
+        if entry in self._prepared:
+            self._prepared.remove(entry)
+            self._pluggy.unregister(entry.methods, entry.key)
+
+    def swap(self, entries: Sequence[Registration]) -> list[Registration]:
+        """Have exactly these plugins, in this order, from one moment to the next.
+
+        Each is one that was prepared or is plugged in already. Returns those that have gone: they
+        get no new calls. Raises PluginError, and has changed nothing, if two have one name.
+        """
+        before = self.entries
+        after: dict[str, Registration] = {}
+        for entry in entries:
+            if after.setdefault(entry.name, entry) is not entry:
+                raise PluginError(
+                    f"there is a plugin {entry.name!r} already: each needs its own name"
+                )
+            if entry not in self._prepared and self._entries.get(entry.name) is not entry:
+                raise PluginError(f"{entry.title} was not prepared")
+        stay = [entry for entry in before if after.get(entry.name) is entry]
+        gone = [entry for entry in before if after.get(entry.name) is not entry]
+        moved = stay if [one for one in entries if one in stay] != stay else []
+        come = [entry for entry in entries if entry in self._prepared]
+        self._entries = after
+        self._prepared.difference_update(come)
+        self.delivery_filters = {
+            entry.name: entry.filters for entry in entries if entry.filters is not None
+        }
+        for entry in gone:
+            self._pluggy.unregister(entry.methods, entry.key)
+            entry.retire()
+        self._rebuild({hook for entry in (*gone, *come, *moved) for hook in entry.calls})
+        return gone
 
     # --- calls -----------------------------------------------------------------------------------
 
@@ -185,12 +229,6 @@ class HookManager:
             return self._contributed.get(hook, ())
         calls: Calls = getattr(self, hook)
         return calls
-
-    def calls_of(self, plugin: str, hook: str) -> Calls:
-        """The bound call of one plugin's hook; () where it has none or isn't plugged in."""
-        entry = self._registrations.get(plugin)
-        call = None if entry is None else entry._calls.get(hook)
-        return () if call is None else (call,)
 
     def notify(self, calls: Calls, event: object) -> None:
         """Tell observers; one that fails harms nobody and is switched off when it goes on failing.
@@ -212,7 +250,7 @@ class HookManager:
     def statistics(self) -> list[CallStatistics]:
         """The counters of all calls, plugin by plugin in their order."""
         calls = [
-            *(call for entry in self._registrations.values() for call in entry._calls.values()),
+            *(call for entry in self._entries.values() for call in entry.calls.values()),
             *self.delivery_filters.values(),
             *(call for call in self.permissions.values() if call.calls),
         ]
@@ -236,29 +274,30 @@ class HookManager:
 
     # --- binding ---------------------------------------------------------------------------------
 
-    def _name_for(self, plugin: object, name: str | None) -> str:
+    def _name_for(self, plugin: object, name: str | None, replaces: bool) -> str:
         if plugin is None or inspect.isclass(plugin):
             raise PluginError(f"a plugin is an object, an instance of a class: not {plugin!r}")
+        taken = {*self._entries, *(entry.name for entry in self._prepared)}
         if name is None and isinstance(plugin, Plugin):
             name = plugin.name
         if name:
-            if name in self._registrations:
+            if name in taken and not replaces:
                 raise PluginError(f"there is a plugin {name!r} already: each needs its own name")
             return name
         made = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__name__
         name, number = made, 1
-        while name in self._registrations:
+        while name in taken:
             number += 1
             name = f"{made}-{number}"
         return name
 
-    def _collect(self, entry: _Registration) -> None:
+    def _collect(self, entry: Registration) -> None:
         """Find the plugin's marked methods and check what pluggy doesn't."""
-        plugin = entry._plugin
+        plugin = entry.plugin
         api = getattr(plugin, "api", API_VERSION)
         if api != API_VERSION:
             raise PluginError(
-                f"{_title(entry)} was written for version {api!r} of the hooks; this mqtrio calls "
+                f"{entry.title} was written for version {api!r} of the hooks; this mqtrio calls "
                 f"version {API_VERSION}"
             )
         for attribute in dir(plugin):
@@ -267,32 +306,31 @@ class HookManager:
                 continue
             method = getattr(plugin, attribute)
             hook = options.get("specname") or attribute
-            _check_options(entry, hook, options)
-            _check_function(entry, self._hooks.get(hook, Hook(hook, "contributed", True)), method)
-            entry._options[attribute] = options
-            setattr(entry, attribute, method)
-        if not entry._options:
-            raise PluginError(f"{_title(entry)} has no method marked with @mqtrio.hookimpl")
+            check_options(entry, hook, options)
+            check_function(entry, self._hooks.get(hook, Hook(hook, "contributed", True)), method)
+            entry.put(attribute, method, options)
+        if not entry.marked:
+            raise PluginError(f"{entry.title} has no method marked with @mqtrio.hookimpl")
         if isinstance(plugin, Plugin):
-            for hook in HOOKS.keys() - entry._options.keys():
+            for hook in HOOKS.keys() - entry.marked:
                 written = inspect.getattr_static(type(plugin), hook)
                 if written is not inspect.getattr_static(Plugin, hook):
                     logger.warning(
                         "%s: its method %s is never called, because it isn't marked with "
                         "@mqtrio.hookimpl",
-                        _title(entry),
+                        entry.title,
                         hook,
                     )
 
-    def _add_hookspecs(self, entry: _Registration) -> None:
+    def _add_hookspecs(self, entry: Registration) -> None:
         """Make known the hooks that the plugin itself brings, before its own are looked at."""
-        bring = getattr(entry, "hookspecs", None)
+        bring = getattr(entry.methods, "hookspecs", None)
         if bring is None:
             return
         try:
             namespace = bring(HookspecsEvent())
         except Exception as error:
-            raise PluginError(f"{_title(entry)}: hookspecs raised {error!r}") from error
+            raise PluginError(f"{entry.title}: hookspecs raised {error!r}") from error
         if any(known is namespace for known in self._namespaces):
             return
         names = [
@@ -302,37 +340,36 @@ class HookManager:
         ]
         for name in names:
             if name in self._hooks:
-                raise PluginError(f"{_title(entry)} brings a hook {name!r}, which exists already")
+                raise PluginError(f"{entry.title} brings a hook {name!r}, which exists already")
         try:
             self._pluggy.add_hookspecs(namespace)
         except ValueError as error:
             raise PluginError(
-                f"{_title(entry)}: hookspecs must return a class or module with functions marked "
+                f"{entry.title}: hookspecs must return a class or module with functions marked "
                 f"with @mqtrio.hookspec: {error}"
             ) from error
         self._namespaces.append(namespace)
         self._hooks.update({name: Hook(name, "contributed", awaits=True) for name in names})
 
-    def _bind(self, entry: _Registration) -> None:
+    def _bind(self, entry: Registration) -> None:
         """Make the bound calls of a plugin that pluggy has taken."""
-        for caller in self._pluggy.get_hookcallers(entry) or ():
+        for caller in self._pluggy.get_hookcallers(entry.methods) or ():
             name = caller.name
-            mine = [impl for impl in caller.get_hookimpls() if impl.plugin is entry]
+            mine = [impl for impl in caller.get_hookimpls() if impl.plugin is entry.methods]
             if name not in self._hooks:
                 if all(impl.optionalhook for impl in mine):
                     continue
                 near = difflib.get_close_matches(name, self._hooks, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise PluginError(
-                    f"{_title(entry)} implements {name!r}, which is no hook{hint}. Hooks are: "
+                    f"{entry.title} implements {name!r}, which is no hook{hint}. Hooks are: "
                     f"{', '.join(self._hooks)}"
                 )
             if len(mine) > 1:
-                raise PluginError(f"{_title(entry)} implements {name!r} more than once")
-            entry._calls[name] = Call(entry._name, name, mine[0].function, self._report)
-        if "compile_delivery" in entry._calls:
-            tally = Call(entry._name, "delivery_filter", nobody, self._report)
-            self.delivery_filters[entry._name] = tally
+                raise PluginError(f"{entry.title} implements {name!r} more than once")
+            entry.calls[name] = Call(entry.name, name, mine[0].function, self._report)
+        if "compile_delivery" in entry.calls:
+            entry.filters = Call(entry.name, "delivery_filter", nobody, self._report)
 
     def _rebuild(self, hooks: Iterable[str]) -> None:
         """Make the tuples of these hooks anew."""
@@ -340,8 +377,8 @@ class HookManager:
         for name in changed:
             calls = tuple(
                 call
-                for entry in self._registrations.values()
-                if (call := entry._calls.get(name)) is not None and not call.switched_off
+                for entry in self._entries.values()
+                if (call := entry.calls.get(name)) is not None and not call.switched_off
             )
             for call in calls:
                 call.settle()
@@ -388,39 +425,3 @@ class HookManager:
             self.notify(self.plugin_failed, event)
         finally:
             self._reporting = False
-
-
-def _title(entry: _Registration) -> str:
-    plugin = entry._plugin
-    made = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__qualname__
-    return f"plugin {entry._name!r} ({made})"
-
-
-def _check_options(entry: _Registration, hook: str, options: Mapping[str, Any]) -> None:
-    for option in _REFUSED_OPTIONS:
-        if options.get(option):
-            raise PluginError(
-                f"{_title(entry)} marks {hook!r} with {option}=True, which is refused: plugins are "
-                f"called in the order in which they are configured, and none wraps another"
-            )
-
-
-def _check_function(entry: _Registration, hook: Hook, method: Callable[..., Any]) -> None:
-    where = f"{_title(entry)}: {hook.name}"
-    try:
-        signature = inspect.signature(method)
-        signature.bind(None)
-        fits = next(iter(signature.parameters)) == "event"
-    except (TypeError, ValueError, StopIteration):
-        fits = False
-    if not fits:
-        raise PluginError(f"{where} must take one argument, event: def {hook.name}(self, event)")
-    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-        raise PluginError(f"{where} must return its answer: it is a generator")
-    if not hook.awaits and inspect.iscoroutinefunction(method):
-        raise PluginError(f"{where} must be a plain function: it is called where nothing can wait")
-    if hook.name == "commands" and getattr(method, "__self__", None) is entry._plugin:
-        raise PluginError(
-            f"{where} must be a class method, because commands work without a configuration: "
-            "@classmethod above @mqtrio.hookimpl"
-        )

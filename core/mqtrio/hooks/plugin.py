@@ -71,6 +71,10 @@ class Plugin(Generic[Settings]):
     #: a reload: the old one is stopped before the new one starts.
     exclusive: ClassVar[bool] = False
 
+    #: Whether the broker stops, with an error, when the background task (`run`) has failed for
+    #: good. The configuration says it anew for each instance.
+    required: bool = False
+
     def __init__(self, settings: Settings, *, name: str) -> None:
         self.settings = settings
         self.name = name

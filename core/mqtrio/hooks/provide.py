@@ -20,6 +20,7 @@ from mqtrio.hooks.provide_events import (
     StartEvent,
     StopEvent,
 )
+from mqtrio.hooks.registration import Registration
 from mqtrio.hooks.specs import PROJECT
 
 #: What tells a store from something else, before anybody uses it.
@@ -37,30 +38,23 @@ async def provide(call: Call, event: object) -> Any:
     return answer
 
 
-async def start(hooks: HookManager, started: list[str]) -> None:
-    """Start all plugins in their order, and note in `started` the names of those that have.
-
-    Raises PluginError at the first that can't.
-    """
-    for name in hooks.plugins:
-        for call in hooks.calls_of(name, "start"):
-            await provide(call, StartEvent())
-        started.append(name)
+async def start(entry: Registration) -> None:
+    """Start a plugin; raises PluginError if it can't."""
+    call = entry.calls.get("start")
+    if call is not None:
+        await provide(call, StartEvent())
 
 
-async def stop(hooks: HookManager, names: Sequence[str], deadline: float) -> None:
-    """Stop these plugins, the last one first, each within `deadline` seconds.
-
-    One that fails is logged and counted, and keeps none of the others from it.
-    """
-    event = StopEvent()
-    for name in reversed(names):
-        for call in hooks.calls_of(name, "stop"):
-            try:
-                with trio.fail_after(deadline):
-                    await provide(call, event)
-            except (PluginError, trio.TooSlowError) as error:
-                call.failed(error)
+async def stop(entry: Registration, deadline: float) -> None:
+    """Stop a plugin within `deadline` seconds; one that fails is logged and counted."""
+    call = entry.calls.get("stop")
+    if call is None:
+        return
+    try:
+        with trio.fail_after(deadline):
+            await provide(call, StopEvent())
+    except (PluginError, trio.TooSlowError) as error:
+        call.failed(error)
 
 
 async def open_store(hooks: HookManager) -> Any | None:

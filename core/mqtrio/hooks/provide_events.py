@@ -29,9 +29,14 @@ class LayersEvent(Event):
 
 @define(frozen=True)
 class RunEvent(Event):
-    """The broker has started; `broker` is its face for programs of this process."""
+    """The broker has started; `broker` is its face for programs of this process.
+
+    `nursery` is the plugin's own: what is started in it, also by other hooks, ends with the plugin,
+    and what it raises counts as a crash of `run`.
+    """
 
     broker: Any = field(repr=False)
+    nursery: Any = field(default=None, repr=False)
 
 
 @define(frozen=True)
