@@ -74,7 +74,9 @@ class PluginSpec:
 
     def make(self) -> Plugin[Any]:
         """Make an instance; raises PluginError, which names plugin and distribution."""
-        return self.installed.make(self.plugin, self.settings, self.name)
+        plugin = self.installed.make(self.plugin, self.settings, self.name)
+        plugin.required = self.required
+        return plugin
 
 
 @define(frozen=True)
