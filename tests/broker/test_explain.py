@@ -1,8 +1,11 @@
 """A running broker says who would decide, and nothing happens."""
 
+from functools import partial
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 import mqtrio
 from mqtrio import Allow, AuthenticateEvent, BrokerStopped, Deny, PublishEvent, hookimpl
@@ -83,6 +86,24 @@ async def test_an_explanation_asks_the_plugins_of_this_moment() -> None:
         assert not (await broker.explain(client_id="c", publish="x")).allowed
         await broker.remove_plugin("guard")
         assert (await broker.explain(client_id="c", publish="x")).allowed
+
+
+async def test_a_plugin_is_stopped_behind_its_last_explanation(autojump_clock: MockClock) -> None:
+    notes: list[str] = []
+
+    async def slow(event: Any) -> Allow:
+        await trio.sleep(1)
+        notes.append("answered")
+        return Allow()
+
+    recorder = HookRecorder(
+        answers={"authorize_publish": slow, "stop": lambda event: notes.append("stopped")}
+    )
+    async with open_harness(plugins=[recorder]) as harness, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(harness.broker.explain, client_id="c", publish="a"))
+        await trio.testing.wait_all_tasks_blocked()
+        await harness.broker.remove_plugin("HookRecorder")
+        assert notes == ["answered", "stopped"]
 
 
 async def test_questions_that_make_no_sense() -> None:

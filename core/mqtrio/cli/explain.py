@@ -10,8 +10,8 @@ import trio
 
 from mqtrio.cli.tables import table
 from mqtrio.config import Configuration, load_config
+from mqtrio.engine.plugins import Plugins
 from mqtrio.errors import ConfigurationError
-from mqtrio.hooks import provide
 from mqtrio.hooks.explain import explain
 from mqtrio.hooks.explanation import BROKER, Explanation, HookDecision, PluginAnswer, Question
 from mqtrio.hooks.manager import HookManager
@@ -133,9 +133,7 @@ async def _ask(configuration: Configuration, question: Question) -> Explanation:
     """Start the plugins, ask them, and stop them; nothing else of a broker is there."""
     settings = configuration.settings
     hooks = HookManager()
-    for plugin in configuration.make_plugins():
-        hooks.add(plugin)
-    started: list[str] = []
+    life = Plugins(hooks, settings.limits.hook_deadline)
 
     def anonymous_allowed(url: str) -> bool:
         listener = next((each for each in settings.listener if each.url == url), Listener(url=url))
@@ -145,11 +143,10 @@ async def _ask(configuration: Configuration, question: Question) -> Explanation:
         return not hooks.authenticate and (host == "localhost" or is_loopback(host))
 
     try:
-        await provide.start(hooks, started)
+        await life.open(configuration.make_plugins())
         return await explain(hooks, settings, question, anonymous_allowed)
     finally:
-        with trio.CancelScope(shield=True):
-            await provide.stop(hooks, started, settings.limits.hook_deadline)
+        await life.close()
 
 
 # -- showing

@@ -26,10 +26,11 @@ Timer = Callable[[], float]
 class Noted(Call):
     """A plugin's call in whose place it stands, and the notes of the one time that it is made."""
 
-    __slots__ = ("asked", "answer", "event", "seconds", "error", "_ask", "_timer")
+    __slots__ = ("asked", "answer", "event", "seconds", "error", "_original", "_ask", "_timer")
 
-    def __init__(self, plugin: str, hook: str, ask: Callable[[Any], Any], timer: Timer) -> None:
-        super().__init__(plugin, hook, self._note, _tell_nobody)
+    def __init__(self, original: Call, ask: Callable[[Any], Any], timer: Timer) -> None:
+        super().__init__(original.plugin, original.hook, self._note, _tell_nobody)
+        self._original = original
         self.asked = False
         self.answer: Any = None
         self.event: Any = None
@@ -57,6 +58,14 @@ class Noted(Call):
         finally:
             self.seconds = self._timer() - started
         return self.answer
+
+    def begin(self) -> None:
+        """Who removes the plugin waits for this answer, too."""
+        self._original.begin()
+
+    def end(self) -> None:
+        """It was awaited, or given up."""
+        self._original.end()
 
     def failed(self, error: Exception) -> None:
         """Keep it, and write it to the log; it isn't counted, and no observer is told."""
@@ -94,9 +103,7 @@ class NotedHooks:
 
     def __init__(self, hooks: Asked, timer: Timer) -> None:
         def noted(calls: Calls) -> tuple[Noted, ...]:
-            return tuple(
-                Noted(call.plugin, call.hook, partial(_ask, call), timer) for call in calls
-            )
+            return tuple(Noted(call, partial(_ask, call), timer) for call in calls)
 
         self.accept = noted(hooks.accept)
         self.authenticate = noted(hooks.authenticate)
@@ -108,12 +115,13 @@ class NotedHooks:
         self.compile_delivery = noted(hooks.compile_delivery)
         self.permissions: dict[str, Call] = {}
         self.delivery_filters: Mapping[str, Call] = {}
+        self._tallies = hooks.permissions
         self._timer = timer
 
     def permit(self, permissions: Permissions) -> Permissions:
         """A client's permissions, asked with notes from now on."""
         publish, subscribe = (
-            Noted("permissions", hook, ask, self._timer)
+            Noted(self._tallies[hook], ask, self._timer)
             for hook, ask in (
                 ("authorize_publish", permissions.authorize_publish),
                 ("authorize_subscribe", permissions.authorize_subscribe),
