@@ -29,12 +29,16 @@ SECRET: Final = frozenset(
 #: The field of a record with its text less what its other fields say.
 SHORT: Final = "mqtrio_short"
 
+#: The field of a record with all its other fields in one mapping, where they are known.
+FIELDS: Final = "mqtrio_fields"
+
 #: What every record has, whoever makes it; the rest came through `extra`.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
     "taskName",
     SHORT,
+    FIELDS,
 }
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@+\-#$%*,\[\]()]+").fullmatch
@@ -63,10 +67,9 @@ def connected(
             "protocol_version": protocol_version,
             "keep_alive": keep_alive,
             "resumed": resumed,
-            SHORT: "connected",
         }
         # %r, because clients choose their identifiers: no line of a log is theirs to make.
-        CONNECTIONS.info("connected: %r from %s", client_id, address, extra=fields)
+        _say(logging.INFO, "connected: %r from %s", (client_id, address), "connected", fields)
 
 
 def disconnected(
@@ -91,18 +94,33 @@ def _ended(
     why: str,
 ) -> None:
     if CONNECTIONS.isEnabledFor(level):
+        code = f"0x{reason_code:02X}"
         fields = {
             "client_id": client_id,
             "username": username,
             "address": address,
-            "reason_code": f"0x{reason_code:02X}",
+            "reason_code": code,
             "why": why,
-            SHORT: event,
         }
-        code = fields["reason_code"]
-        CONNECTIONS.log(
-            level, "%s: %r from %s, %s %r", event, client_id, address, code, why, extra=fields
-        )
+        arguments = (event, client_id, address, code, why)
+        _say(level, "%s: %r from %s, %s %r", arguments, event, fields)
+
+
+def _say(
+    level: int, text: str, arguments: tuple[object, ...], short: str, fields: dict[str, Any]
+) -> None:
+    """Log a record with these fields.
+
+    Logger.log would look for its caller and compare every field with every attribute of a record,
+    which is half of what the record of a connect costs.
+    """
+    make = logging.getLogRecordFactory()
+    record = make(CONNECTIONS.name, level, "(unknown file)", 0, text, arguments, None)
+    every = record.__dict__
+    every.update(fields)
+    every[SHORT] = short
+    every[FIELDS] = fields
+    CONNECTIONS.handle(record)
 
 
 # -- how it is written -----------------------------------------------------------------------------
@@ -113,7 +131,7 @@ def set_up(settings: Log, stream: TextIO | None = None) -> None:
 
     For a process that is nothing but a server; calling it again replaces what was set up before.
     """
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler = _Handler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
     logging.captureWarnings(True)
@@ -121,6 +139,20 @@ def set_up(settings: Log, stream: TextIO | None = None) -> None:
     # half of what a record costs, and a connect is measured in microseconds.
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
         setattr(logging, name, None)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A StreamHandler that doesn't flush what a line-buffered stream has written already."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            stream = self.stream
+            stream.write(self.format(record) + "\n")
+            if not stream.line_buffering:
+                self.flush()
+        except Exception:  # noqa: BLE001 - as logging does: a full disk must not end the broker
+            self.handleError(record)
 
 
 class _Formatter(logging.Formatter):
@@ -147,6 +179,9 @@ class _Formatter(logging.Formatter):
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """Give the extra fields that have a value."""
         every = vars(record)
+        known: dict[str, Any] | None = every.get(FIELDS)
+        if known is not None:
+            return {name: value for name, value in known.items() if value is not None}
         return {
             name: "***" if name in SECRET else every[name]
             for name in every
