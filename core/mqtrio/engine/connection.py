@@ -81,6 +81,7 @@ class Connection(Output):
         "authentication",
         "announced",
         "asked",
+        "shortly",
         "said_goodbye",
         "maximum_qos",
         "remembered",
@@ -120,6 +121,7 @@ class Connection(Output):
         self.authentication: Exchange | None = None
         self.announced = False
         self.asked = True
+        self.shortly = False
         self.said_goodbye = False
         self.maximum_qos: int = core.settings.session.maximum_qos
         self.remembered: set[str] | None = None
@@ -176,7 +178,7 @@ class Connection(Output):
                 self.last_seen = core.now  # packets count, not bytes [MQTT-3.1.2-22]
             packet = packets[at]
             core.work += PACKET_WORK
-            if packet.__class__ is Publish and not self.asked:
+            if packet.__class__ is Publish and self.shortly:
                 # Set before: what is handled may end the connection or make it wait.
                 self.at = at + 1
                 at = self.at = short_way.take(self, packets, at)
@@ -311,8 +313,9 @@ class Connection(Output):
         self.remembered = None
         self.rulings += 1
         hooks = self.core.hooks
-        told = hooks.delivered or hooks.dropped
-        self.asked = not hooks.publish_is_plain or bool(told) or self.permissions is not None
+        self.asked = not hooks.publish_is_plain or self.permissions is not None
+        # Who transforms a message, or is told of each receiver, gets it the long way.
+        self.shortly = not (hooks.transform_publish or hooks.delivered or hooks.dropped)
 
     def forget_credentials(self) -> None:
         """Hold no longer what is large or secret in CONNECT, unless it may be asked for again."""

@@ -16,7 +16,7 @@ from mqtrio.engine.steps import Steps, detach
 from mqtrio.engine.weights import RECEIPT
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
-from mqtrio.hooks.answers import Close, Deny, Drop, Permissions, Reject
+from mqtrio.hooks.answers import Allow, Close, Deny, Drop, Permissions, Reject
 from mqtrio.hooks.events import Origin, PublishEvent
 from mqtrio.hooks.manager import default_allows_publish
 from mqtrio.reasons import ReasonCode
@@ -224,6 +224,18 @@ def _forget_refused(core: "Core", session: Session, packet_id: int, stored: bool
 # -- from anybody
 
 
+def ruled(
+    connection: "Connection", packet: Publish, event: PublishEvent, answer: Deny | Steps
+) -> Steps:
+    """Go on with a client's message that was denied, or whose authorizers must be waited for."""
+    core = connection.core
+    rulings = connection.rulings
+    allowed = answer if isinstance(answer, Deny) else (yield from answer)
+    outcome = yield from _submit_ruled(core, event, allowed, rulings, connection, packet)
+    if not connection.closed:
+        _acknowledge(connection, packet, outcome)
+
+
 def submit(
     core: "Core",
     event: PublishEvent,
@@ -232,15 +244,35 @@ def submit(
     packet: Publish | None = None,
 ) -> Steps:
     """Authorize, transform and publish one message; returns its Outcome."""
+    if connection is not None and connection.remembers(event.topic):
+        return (yield from _submit_allowed(core, event, connection, packet))
+    rulings = 0 if connection is None else connection.rulings
+    allowed = yield from combine.authorize_publish(core.hooks, event, permissions)
+    return (yield from _submit_ruled(core, event, allowed, rulings, connection, packet))
+
+
+def _submit_ruled(
+    core: "Core",
+    event: PublishEvent,
+    allowed: Allow | Deny,
+    rulings: int,
+    connection: "Connection | None",
+    packet: Publish | None,
+) -> Steps:
+    """`submit`, once the authorizers have decided; `rulings` as it stood when they were asked."""
+    if isinstance(allowed, Deny):
+        log.debug("denied %r to publish to %r: %s", event.client_id, event.topic, allowed.why)
+        return Outcome(allowed.reason_code, allowed.reason_string)
+    if allowed.remember and connection is not None:
+        connection.remember(event.topic, rulings)
+    return (yield from _submit_allowed(core, event, connection, packet))
+
+
+def _submit_allowed(
+    core: "Core", event: PublishEvent, connection: "Connection | None", packet: Publish | None
+) -> Steps:
+    """Transform and publish one message."""
     hooks = core.hooks
-    if connection is None or not connection.remembers(event.topic):
-        rulings = 0 if connection is None else connection.rulings
-        allowed = yield from combine.authorize_publish(hooks, event, permissions)
-        if isinstance(allowed, Deny):
-            log.debug("denied %r to publish to %r: %s", event.client_id, event.topic, allowed.why)
-            return Outcome(allowed.reason_code, allowed.reason_string)
-        if allowed.remember and connection is not None:
-            connection.remember(event.topic, rulings)
     if hooks.transform_publish:
         changed = yield from combine.transform_publish(hooks, event, core.limits.topic_levels)
         if not isinstance(changed, PublishEvent):

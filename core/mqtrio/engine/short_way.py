@@ -1,12 +1,14 @@
-"""The short way of messages that nobody must be asked about: no plugin, no retain, no properties.
+"""The short way of plain messages: no retain, no properties, no plugin that transforms them.
 
 Most messages of a busy broker are so, and each function call counts there. What happens to them is
-what publish.py says; whatever is out of the ordinary goes there.
+what publish.py says; whatever is out of the ordinary goes there. Where plugins are asked or told
+about a message it goes by asked_way.py, at QoS 0.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from mqtrio.engine import publish
+from mqtrio.engine import asked_way, publish
 from mqtrio.engine.route import Group, Route
 from mqtrio.engine.weights import RECEIPT
 from mqtrio.state.message import NEVER, Message
@@ -44,7 +46,7 @@ def take(connection: "Connection", packets: list[Any], at: int) -> int:
     if route is None:
         route = router.route(topic)
     if packet.qos:
-        if route.simple and not connection.owed:
+        if route.simple and not connection.owed and not connection.asked:
             _exchange(connection, packet, route)
         else:
             publish.on_publish(connection, packet)
@@ -68,26 +70,26 @@ def take(connection: "Connection", packets: list[Any], at: int) -> int:
                 break
             frames.append(frame)
             at += 1
-        core.work += (at - start - 1) * work
-        core.statistics.messages_received += at - start
+    run = packets[start:at]
+    if connection.asked:
+        at = start + asked_way.take(connection, run, partial(_forward, connection, route))
     else:
-        core.statistics.messages_received += 1
-    core.work += route.weight
-    _forward(router, route, packets[start:at], frames, connection)
+        _forward(connection, route, run, frames)
+    core.statistics.messages_received += at - start
+    core.work += (at - start - 1) * PACKET_WORK + (at - start) * route.weight
     if core.pressure.congested:
         core.pressure.stall(connection)
     return at
 
 
 def _forward(
-    router: "Router",
-    route: Route,
-    packets: list[Any],
-    frames: list[bytes],
-    publisher: "Connection",
+    publisher: "Connection", route: Route, packets: list[Any], frames: list[bytes] | None = None
 ) -> None:
     """Pass on the frames of QoS 0 messages as they came, where that is what the target wants."""
-    core = router.core
+    core = publisher.core
+    router = core.router
+    if frames is None:
+        frames = [packet.frame for packet in packets]
     dirty = core.dirty
     profile = WIRE_5 if publisher.version5 else WIRE_3
     count = len(frames)

@@ -10,8 +10,7 @@ not asked any more (it counts as None); an answer that it was already working on
 """
 
 import inspect
-from collections.abc import Awaitable, Generator, Iterator, Mapping
-from itertools import chain
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from mqtrio.hooks.answers import (
@@ -231,14 +230,18 @@ def authorize_publish_now(
 
     Returns the decision; or, when a hook has answered with an awaitable, the steps to it.
     """
-    calls = hooks.authorize_publish
+    calls = publish_authorizers(hooks, permissions)
+    if not calls:
+        return ALLOW if default_allows_publish(event.topic, event.origin) else _NO_DOLLAR
+    return authorize(calls, event)
+
+
+def publish_authorizers(hooks: Asked, permissions: Permissions | None) -> tuple[Call, ...]:
+    """Who is to be asked about what a client publishes, in order."""
     if permissions is None:
-        if not calls:
-            return ALLOW if default_allows_publish(event.topic, event.origin) else _NO_DOLLAR
-        return _authorize(iter(calls), event, _AUTHORIZE_PUBLISH)
+        return hooks.authorize_publish
     tally = hooks.permissions["authorize_publish"]
-    granted = PermissionCall(tally, permissions.authorize_publish)
-    return _authorize(iter((*calls, granted)), event, _AUTHORIZE_PUBLISH)
+    return (*hooks.authorize_publish, PermissionCall(tally, permissions.authorize_publish))
 
 
 def authorize_subscribe(
@@ -255,32 +258,38 @@ def authorize_subscribe(
         calls = (*calls, PermissionCall(tally, permissions.authorize_subscribe))
     elif not calls:
         return ALLOW
-    decided = _authorize(iter(calls), event, _AUTHORIZE_SUBSCRIBE)
+    decided = authorize(calls, event, _AUTHORIZE_SUBSCRIBE)
     if isinstance(decided, (Allow, Deny)):
         return decided
     return (yield from decided)
 
 
-def _authorize(
-    rest: Iterator[Call],
+def authorize(
+    calls: Sequence[Call],
     event: PublishEvent | SubscribeEvent,
-    hook: Hook,
+    hook: Hook = _AUTHORIZE_PUBLISH,
     first: Allow | None = None,
     remember: bool = True,
     max_qos: int | None = None,
 ) -> Allow | Deny | Steps[Allow | Deny]:
-    """Ask the rest; `first`, `remember` and `max_qos` are what has come together so far."""
-    for call in rest:
+    """Ask these authorizers, of which there is one at least.
+
+    `first`, `remember` and `max_qos` are what has come together of others' answers. Returns the
+    decision or, when one has answered with an awaitable, the steps to it.
+    """
+    asked = 0
+    for call in calls:
+        asked += 1
         call.calls += 1
         try:
             answer = call.function(event)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
-            call.failed(error)
-            return _denied(call)
+            return failed(call, error)
         if answer is None:
             remember = False  # it has not said that it would say so again
             continue
         if type(answer) is not Allow:
+            rest = calls[asked:]
             return _authorize_later(call, answer, rest, event, hook, first, remember, max_qos)
         if first is None:
             first = answer
@@ -301,10 +310,25 @@ def _authorize(
     return _TOGETHER[max_qos, remember]
 
 
+def ruling(call: Call, answer: object, event: PublishEvent) -> Allow | Deny | Steps[Allow | Deny]:
+    """What it comes to when a single authorizer has given this answer."""
+    if answer is None:
+        return _NOBODY_ALLOWED
+    if type(answer) is Allow:
+        return authorize((call.answering(answer),), event)
+    return _authorize_later(call, answer, (), event, _AUTHORIZE_PUBLISH, None, True, None)
+
+
+def failed(call: Call, error: Exception) -> Deny:
+    """What it comes to when an authorizer has raised."""
+    call.failed(error)
+    return _denied(call)
+
+
 def _authorize_later(
     call: Call,
     answer: object,
-    rest: Iterator[Call],
+    rest: Sequence[Call],
     event: PublishEvent | SubscribeEvent,
     hook: Hook,
     first: Allow | None,
@@ -317,8 +341,8 @@ def _authorize_later(
         return _denied(call)
     if isinstance(answer, Deny):
         return answer
-    rest = chain((call.answering(answer),), rest)
-    decided = _authorize(rest, event, hook, first, remember, max_qos)
+    rest = (call.answering(answer), *rest)
+    decided = authorize(rest, event, hook, first, remember, max_qos)
     if isinstance(decided, (Allow, Deny)):
         return decided
     return (yield from decided)

@@ -242,10 +242,10 @@ class HookManager:
             try:
                 answer = call.function(event)
             except Exception as error:  # noqa: BLE001 - a plugin's, reported
-                self._observer_failed(call, error)
+                self.observer_failed(call, error)
                 continue
             if answer is not None:
-                self._observer_failed(call, nonsense(answer, "None"))
+                self.observer_failed(call, nonsense(answer, "None"))
 
     def statistics(self) -> list[CallStatistics]:
         """The counters of all calls, plugin by plugin in their order."""
@@ -397,7 +397,7 @@ class HookManager:
 
     # --- failures --------------------------------------------------------------------------------
 
-    def _observer_failed(self, call: Call, error: Exception) -> None:
+    def observer_failed(self, call: Call, error: Exception) -> None:
         """Count an observer's failure; it is called no more after too many without a success."""
         if call.switched_off:
             return  # by a failure further down, while it was being called

@@ -1,0 +1,137 @@
+"""The short way of plain QoS 0 messages where plugins are asked or told about them.
+
+It takes a run of messages to one topic at a time. What happens to each of them is what publish.py
+says; only observers are told when the whole run is on its way. An event that no plugin has kept
+serves for the next message, because making one costs as much as asking.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mqtrio.engine import publish
+from mqtrio.hooks import combine
+from mqtrio.hooks.answers import Allow
+from mqtrio.hooks.calls import Calls, nobody, nonsense
+from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.events import PublishEvent
+
+if TYPE_CHECKING:
+    from mqtrio.engine.connection import Connection
+
+#: What hooks have noted with a message, by its place in the run.
+Notes = dict[int, dict[object, Any]]
+
+
+def take(
+    connection: "Connection", packets: list[Any], forward: Callable[[list[Any]], object]
+) -> int:
+    """Handle the first of these messages and as many as go the same way; returns their number.
+
+    `forward` delivers those that are allowed.
+    """
+    hooks = connection.core.hooks
+    if not connection.remembers(packets[0].topic):
+        authorizers = combine.publish_authorizers(hooks, connection.permissions)
+        if authorizers:
+            return _ask(connection, packets, forward, authorizers)
+    forward(packets)
+    _tell(connection, packets)
+    return len(packets)
+
+
+def _ask(
+    connection: "Connection",
+    packets: list[Any],
+    forward: Callable[[list[Any]], object],
+    authorizers: Calls,
+) -> int:
+    """Ask about each, up to the first that is not allowed on the spot."""
+    client = connection.client
+    rulings = connection.rulings
+    topic = packets[0].topic
+    notes: Notes = {}
+    event = PublishEvent(client, topic, b"")
+    stopped: Any = None  # a Deny, or the steps to an answer that must be waited for
+    taken = 0
+    # The plain Allow of a single authorizer needs nobody to put answers together.
+    single = authorizers[0] if len(authorizers) == 1 else None
+    ask = nobody if single is None else single.function
+    for packet in packets:
+        if references(event) == OWN and event.scratch is None:
+            event.payload = packet.payload
+        else:
+            event = PublishEvent(client, topic, packet.payload)
+        try:
+            answer = ask(event)
+        except Exception as error:  # noqa: BLE001 - a plugin's, reported
+            stopped = combine.failed(authorizers[0], error)
+            break
+        if answer.__class__ is not Allow or answer.max_qos is not None:
+            if single is None:
+                answer = combine.authorize(authorizers, event)
+            else:
+                answer = combine.ruling(single, answer, event)
+            if not isinstance(answer, Allow):
+                stopped = answer
+                break
+        if event.scratch is not None:
+            notes[taken] = event.scratch
+        taken += 1
+        if answer.remember:
+            connection.remember(topic, rulings)
+            break  # the others need not be asked about
+        if connection.rulings != rulings or connection.closed:
+            break  # whoever was asked has changed who is to be asked
+    if single is not None:
+        single.calls += taken + (stopped is not None)
+    allowed = packets[:taken]
+    if allowed:
+        forward(allowed)
+        _tell(connection, allowed, notes)
+    if stopped is not None:
+        connection.start(publish.ruled(connection, packets[taken], event, stopped))
+        taken += 1
+    return taken
+
+
+def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = None) -> None:
+    """Tell observers of messages that are on their way; see HookManager.notify."""
+    hooks = connection.core.hooks
+    calls = hooks.published
+    if not calls:
+        return
+    client = connection.client
+    topic = packets[0].topic
+    event = PublishEvent(client, topic, b"")
+    for place, packet in enumerate(packets):
+        if references(event) == OWN and event.scratch is None:
+            event.payload = packet.payload
+        else:
+            event = PublishEvent(client, topic, packet.payload)
+        if notes:
+            event.scratch = notes.get(place)
+        for call in calls:
+            try:
+                answer = call.function(event)
+            except Exception as error:  # noqa: BLE001 - a plugin's, reported
+                hooks.observer_failed(call, error)
+            else:
+                if answer is not None:
+                    hooks.observer_failed(call, nonsense(answer, "None"))
+    calls[0].told += len(packets)
+
+
+def _no_count(event: object) -> int:
+    return 0
+
+
+def _references() -> int:
+    """How many references to an event are counted where nobody but its maker has one."""
+    event = PublishEvent(ClientFacts(), "", b"")
+    return references(event)
+
+
+#: Counts references; where the interpreter can't, every event counts as kept.
+references: Final[Callable[[object], int]] = getattr(sys, "getrefcount", _no_count)
+OWN: Final = _references() or -1
