@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from attrs import define
 
@@ -38,6 +38,8 @@ BOUND: Final = 0.05
 
 #: Seconds that anything may take: decides about failures, never about success.
 PATIENCE: Final = 60.0
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 RETAINED: Final = 100_000
 SUBSCRIBERS: Final = 10_000
@@ -82,11 +84,11 @@ HEADER: Final = """\
 class Client:
     """A raw connection in MQTT 3.1.1, which blocks unless it says otherwise."""
 
-    def __init__(self, port: int, client_id: str, *, wait: bool = True) -> None:
+    def __init__(self, port: int, client_id: str, *, wait: bool = True, **fields: Any) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
-        self.send(Connect(MQTT_3_1_1, client_id))
+        self.send(Connect(MQTT_3_1_1, client_id, **fields))
         if wait:
             self.let_in()
 
@@ -144,15 +146,19 @@ class Client:
 # -- processes
 
 
+#: A broker with its defaults.
+SERVE: Final = ("mqtrio", "serve", "--listen", "mqtt://127.0.0.1:0")
+
+
 @contextmanager
-def broker() -> Iterator[int]:
-    """A broker with its defaults, in a process of its own; the port on which it listens."""
-    command = [sys.executable, "-m", "mqtrio", "serve", "--listen", "mqtt://127.0.0.1:0"]
+def broker(*module: str) -> Iterator[int]:
+    """A broker in a process of its own (default: SERVE); the port on which it listens."""
+    command = [sys.executable, "-m", *(module or SERVE)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with (
             log.open("wb") as stderr,
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr) as process,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, cwd=ROOT) as process,
         ):
             try:
                 yield _port(log, process)
@@ -179,9 +185,8 @@ def _port(log: Path, process: "subprocess.Popen[bytes]") -> int:
 def victims(port: int) -> Iterator[Callable[[], list[tuple[float, float]]]]:
     """Clients that go on beside; the function ends them and returns what they measured."""
     command = [sys.executable, "-m", "tests.limits.victims", str(port)]
-    root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None
@@ -391,10 +396,11 @@ def measure(port: int, names: list[str]) -> dict[str, Figures]:
             windows[name] = (start, time.monotonic())
         time.sleep(0.3)
         pairs = measured()
-    return {name: _figures(ABUSES[name], windows[name], pairs) for name in names}
+    return {name: figures_of(ABUSES[name], windows[name], pairs) for name in names}
 
 
-def _figures(what: str, window: tuple[float, float], pairs: list[tuple[float, float]]) -> Figures:
+def figures_of(what: str, window: tuple[float, float], pairs: list[tuple[float, float]]) -> Figures:
+    """What victims saw between two moments."""
     start, end = window
     latencies = sorted(latency for due, latency in pairs if due + latency > start and due < end)
     assert latencies, f"no message of a victim came back while this happened: {what}"

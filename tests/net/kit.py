@@ -40,6 +40,7 @@ class Connection:
         self.out: list[bytes] = []
         self.hold = 0
         self.blocked = False
+        self.announced = True
         self.queued = 0
         self.progress = 0
         self.closed = False

@@ -268,6 +268,41 @@ async def test_many_that_end_at_once_do_not_delay_the_others(net: Rig) -> None:
     await still(net)
 
 
+async def test_many_that_come_at_once_do_not_delay_the_others(net: Rig) -> None:
+    coming = [await net.connect() for _ in range(25 * poller_module.NEWCOMERS)]
+    speaker = await net.connect()
+    connections = [client.connection for client in coming]
+    for client in coming:
+        client.connection.announced = False
+        client.send_now(b"note hello\n")
+    speaker.send_now(b"echo x\n")
+    assert await speaker.line() == b"x"
+    served = sum(bool(connection.seen) for connection in connections)
+    assert served < len(connections) // 2
+    await until(lambda: all(connection.seen for connection in connections))
+    for client in coming:  # and they are heard again
+        client.connection.announced = True
+        client.send_now(b"note thanks\n")
+    await until(lambda: all(len(connection.seen) == 2 for connection in connections))
+    for client in coming:
+        await client.vanish()
+    await still(net)
+
+
+async def test_who_is_closed_while_it_waits_to_come_in_is_let_go(net: Rig) -> None:
+    coming = [await net.connect() for _ in range(4 * poller_module.NEWCOMERS)]
+    last = coming[-1].connection
+    for client in coming:
+        client.connection.announced = False
+        client.send_now(b"note hello\n")
+    await until(lambda: coming[0].connection.seen)
+    last.link.close()
+    await until(lambda: coming[-2].connection.seen)
+    for client in coming:
+        await client.vanish()
+    await still(net)
+
+
 async def test_a_sleeping_poller_is_woken(net: Rig) -> None:
     client = await net.connect()
     connection = client.connection

@@ -44,6 +44,9 @@ RECEIVE_MAXIMUM: Final = 65535
 
 DISCONNECT: Final = 14
 
+#: What a CONNECT costs of a turn's budget, in which a plain packet costs 16.
+CONNECT_WORK: Final = 300
+
 
 def on_early(connection: Connection, packet: object) -> None:
     """Anything but CONNECT as the first packet [MQTT-3.1.0-1]."""
@@ -58,6 +61,7 @@ def on_late_connect(connection: Connection, packet: Connect) -> None:
 def on_connect(connection: Connection, packet: Connect) -> None:
     """The first packet: look at all of it, then ask who may decide."""
     core = connection.core
+    core.work += CONNECT_WORK
     core.arrivals += 1
     connection.arrival = core.arrivals
     connection.connect = packet

@@ -128,6 +128,8 @@ class LinkConnection(Protocol):
     hold: int
     #: Set by the link: the peer does not take what has been sent; `drained` follows.
     blocked: bool
+    #: Whether the client has been let in.
+    announced: bool
     #: Unsent bytes while `blocked`: the connection adds what it puts into `out`, the link takes
     #: off what it sends and begins with the rest of what it could not send. Whoever changes it
     #: changes `LinkCore.memory` by as much. The link leaves both alone once `closed`.

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 #: Subscriptions of an ended session that are taken away in one go.
 UNSUBSCRIBED: Final = 500
 
-#: What a CONNECT costs of a turn's budget, in which a plain packet costs 16.
-CONNECT_WORK: Final = 300
-
 NO_LIMITS: Final = ClientLimits()
 
 
@@ -76,7 +73,6 @@ class Sessions:
         belongs to another user, and 0x89 for a CONNECT older than the one that holds the session.
         [MQTT-3.1.4-3], [MQTT-3.1.2-4] to [MQTT-3.1.2-6]
         """
-        self.core.work += CONNECT_WORK
         client_id = connection.client_id
         session = self.by_id.get(client_id)
         holder = self.holders.get(client_id)

@@ -26,6 +26,9 @@ BATCH: Final = 512
 #: which is much work and can wait, the others don't wait behind them.
 ENDS: Final = 16
 
+#: Of those who have not been let in yet, too: a CONNECT costs a hundred times what a message does.
+NEWCOMERS: Final = 8
+
 #: The smallest share of a turn: smaller ones cost more than they even out.
 SMALLEST_SHARE: Final = 1000
 
@@ -60,6 +63,8 @@ class Poller:
         self._batch: list[tuple[SocketLink, int]] = []
         # Those whose peers have ended, and who are not watched meanwhile.
         self._ended: list[SocketLink] = []
+        # Those who are about to come in, not watched either.
+        self._newcomers: list[SocketLink] = []
         # Work that one visit of this batch may be.
         self._share = self._budget
         self._waiting = False
@@ -123,7 +128,7 @@ class Poller:
         """Serve for ever."""
         budget = self._budget
         while True:
-            if self._batch or self._next or self._ended or self._kicked:
+            if self._batch or self._next or self._ended or self._newcomers or self._kicked:
                 await trio.lowlevel.checkpoint()
             else:
                 self._waiting = True
@@ -174,6 +179,7 @@ class Poller:
         batch = self._next
         self._next = []
         links = self.links
+        room = NEWCOMERS
         # Descriptors are resolved now: a batch may last for several turns, and a descriptor be
         # another connection's by then.
         for fd, events in self.readiness.ready(BATCH):
@@ -183,17 +189,32 @@ class Poller:
             elif events & ENDED and link.state == OPEN and link.tail is None:
                 link.watch(0)
                 self._ended.append(link)
+            elif events == READ and not link.conn.announced and link.state == OPEN:
+                if room and not self._newcomers:
+                    room -= 1
+                    batch.append((link, events))
+                else:
+                    link.watch(0)
+                    self._newcomers.append(link)
             else:
                 batch.append((link, events))
+        if self._newcomers:
+            self._admit(batch, self._newcomers, room)
         if self._ended:
-            for link in self._ended[:ENDS]:
-                if link.state != GONE:
-                    link.watch(link.watched | READ)
-                    batch.append((link, READ))
-            del self._ended[:ENDS]
+            self._admit(batch, self._ended, ENDS)
         self._batch = batch
         self._share = max(SMALLEST_SHARE, self._budget // max(1, len(batch)))
         return bool(batch) or self._kicked
+
+    def _admit(
+        self, batch: list[tuple[SocketLink, int]], queue: list[SocketLink], most: int
+    ) -> None:
+        """Take some of those who wait behind the others into the batch, and watch them again."""
+        for link in queue[:most]:
+            if link.state != GONE:
+                link.watch(link.watched | READ)
+                batch.append((link, READ))
+        del queue[:most]
 
     def _turn(self, budget: int) -> int:
         """Serve the batch within a budget, then flush; returns the work that it was."""

@@ -181,8 +181,9 @@ class Passwords(Plugin[PasswordsSettings]):
 
     # -- the command line
 
+    @classmethod
     @hookimpl
-    def commands(self, event: CommandsEvent) -> Mapping[str, Callable[[Sequence[str]], int]]:
+    def commands(cls, event: CommandsEvent) -> Mapping[str, Callable[[Sequence[str]], int]]:
         """Bring `mqtrio passwd`."""
         return {"passwd": passwd}
 

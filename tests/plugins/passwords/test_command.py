@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from mqtrio import CommandsEvent
+from mqtrio.cli import main
+from mqtrio_plugins.passwords import Passwords
 from mqtrio_plugins.passwords.command import passwd
 from mqtrio_plugins.passwords.file import read_users
 from mqtrio_plugins.passwords.hashes import Hash, Scrypt
-from tests.plugins.passwords.kit import cheap, passwords, write_users
+from tests.plugins.passwords.kit import cheap, write_users
 
 #: As cheap as it may be.
 CHEAP = "--cost=10"
@@ -190,5 +192,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mqtrio passwd -c users.txt ann" in capsys.readouterr().out
 
 
-def test_the_plugin_brings_it(file: Path) -> None:
-    assert passwords(file).commands(CommandsEvent()) == {"passwd": passwd}
+def test_the_plugin_brings_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Passwords.commands(CommandsEvent()) == {"passwd": passwd}
+    assert main(["passwd", "--list", str(file)]) == 0
+    assert capsys.readouterr().out == "ann\tscrypt\nbob\tscrypt\n"
