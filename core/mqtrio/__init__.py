@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mqtrio.config import Configuration as Configuration
     from mqtrio.config import PluginSpec as PluginSpec
     from mqtrio.config import load_config as load_config
+    from mqtrio.config import read_settings as read_settings
     from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
     from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
@@ -103,7 +104,7 @@ __version__ = "0.1.0"
 # Module -> the public names that it has.
 _PUBLIC = {
     "broker": "Broker",
-    "config": "Configuration PluginSpec load_config",
+    "config": "Configuration PluginSpec load_config read_settings",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",

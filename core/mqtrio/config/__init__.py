@@ -10,6 +10,7 @@ from mqtrio.config.configuration import load_config as load_config
 from mqtrio.config.configuration import read_configuration as read_configuration
 from mqtrio.config.configuration import settings_from as settings_from
 from mqtrio.config.document import Document as Document
+from mqtrio.config.document import read_settings as read_settings
 from mqtrio.config.document import read_toml as read_toml
 from mqtrio.config.problems import InvalidSettings as InvalidSettings
 from mqtrio.config.problems import Problem as Problem

@@ -96,6 +96,19 @@ def read_toml(path: str | Path) -> Document:
     raise InvalidSettings((wrong,))
 
 
+def read_settings(path: str | Path, kind: type[T]) -> T:
+    """Read a TOML file of a plugin's own: its keys are the fields of the settings class `kind`.
+
+    As strict as the configuration itself: raises ConfigurationError with all errors, each with its
+    line.
+    """
+    document = read_toml(path)
+    result = document.read(kind, document.content)
+    if result.value is None:
+        raise InvalidSettings(result.problems)
+    return result.value
+
+
 def sections() -> Iterator[tuple[str, type]]:
     """Give the broker's own tables: how the header is written, and the class."""
     for each in attrs.fields(Settings):
