@@ -129,7 +129,7 @@ async def test_an_answer_is_given_once_for_each_topic(autojump_clock: MockClock)
         ann = await harness.connect("ann")
         for topic in ("a/1", "a/2", "a/1", "a/2", "a/1"):
             assert await publish(ann, topic) == 0
-        calls = {call.hook: call.calls for call in harness.broker._hooks.statistics()}
+        calls = {call.hook: call.calls for call in harness.broker._core.hooks.statistics()}
         assert calls["authorize_publish"] == 2
 
 
