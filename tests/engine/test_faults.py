@@ -180,6 +180,27 @@ async def broken(
     assert not any(SECRET in record.getMessage() for record in errors)
 
 
+# -- connections
+
+
+@pytest.mark.parametrize("fault", [*SYNC, "hangs"])
+async def test_a_connection_that_a_plugin_fails_on_is_closed(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a byte; what waits is nonsense where nothing can wait."""
+    function, kind = SYNC.get(fault, (hangs, "answer"))
+
+    def answer(event: Any) -> Any:
+        return function(event) if event.address == "198.51.100.1" else None
+
+    async with broken("accept", answer, kind, 1, caplog) as case:
+        peer = case.harness.peer("peer", address="198.51.100.1")
+        assert await peer.expect_closed() is None
+        assert case.harness.broker.statistics().refused == {"not_authorized": 1}
+        another = await case.harness.connect("another")
+        await another.ping()
+
+
 # -- messages
 
 #: Hook -> what it answers when it is well, the reason code that its failure gives.
