@@ -74,7 +74,7 @@ def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert main([]) == USAGE
     shown = capsys.readouterr().err
     for command in COMMANDS:
-        assert command.__name__.rpartition(".")[2] in shown
+        assert command.__name__.rpartition(".")[2].replace("_", "-") in shown
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a configuration may say, and what each wrong one gets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -9,8 +9,11 @@ import attrs
 import pytest
 
 from mqtrio.config import Document, InvalidSettings, Problem, load_config, settings_from
+from mqtrio.config.document import Result
+from mqtrio.config.reference import core_sections, plugin_sections
 from mqtrio.errors import ConfigurationError
-from mqtrio.fields import base_type, is_array, setting
+from mqtrio.fields import base_type, is_array, is_mapping, setting
+from mqtrio.installed import find_installed
 from mqtrio.settings import MIB, Limits, Listener, Log, SessionRules, Settings
 
 
@@ -138,8 +141,10 @@ VALUES: dict[str, Any] = {
     "a table": {"x": 20},
     "a date": date(2025, 1, 1),
     "bytes": b"20",
+    "nothing": None,
 }
 
+#: The broker's own tables.
 SECTIONS: dict[str, type] = {
     "listener": Listener,
     "limits": Limits,
@@ -153,40 +158,74 @@ def content_of(section: str, table: dict[str, Any]) -> dict[str, Any]:
     return {section: [{"url": "mqtt://h", **table}] if section == "listener" else table}
 
 
-def fitting(field: "attrs.Attribute[Any]") -> set[str]:
-    """Name the VALUES that this setting takes."""
-    base, unit = base_type(field.type), field.metadata["unit"]
-    if base is bool:
-        return {"true", "false"}
+def meant(value: object, unit: str | None) -> object:
+    """The number that one of VALUES stands for, where it is one."""
+    if not isinstance(value, str):
+        return value
+    return {("30s", "seconds"): 30, ("16KiB", "bytes"): 16_384}.get((value, unit or ""), value)
+
+
+def fits(value: Any, kind: Any, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether one of VALUES is right for a setting, told without the code that reads it."""
+    if value is None:
+        return type(None) in get_args(kind)
+    base: Any = base_type(kind)
+    if base is bool or base is str:
+        return isinstance(value, base)
+    if base is Path:
+        return isinstance(value, str) and value != ""
     if base is int or base is float:
-        numbers = {"a number"} if base is int else {"a number", "a fraction"}
-        return numbers | {"seconds": {"a duration"}, "bytes": {"a size"}, None: set()}[unit]
-    if base is str and field.name != "url":
-        return {name for name, value in VALUES.items() if isinstance(value, str)}
-    assert base is str or is_array(base) or get_origin(base) is Literal
-    return set()
+        number: Any = meant(value, metadata["unit"])
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            return False
+        low, high = metadata["minimum"], metadata["maximum"]
+        return (
+            number - number == 0  # neither infinite nor no number
+            and (base is float or isinstance(number, int))
+            and (low is None or number >= low)
+            and (high is None or number <= high)
+        )
+    if get_origin(base) is Literal:
+        return any(value == each and type(value) is type(each) for each in get_args(base))
+    if is_array(base):
+        return isinstance(value, list) and all(
+            fits(each, get_args(base)[0], metadata) for each in value
+        )
+    if is_mapping(base):
+        return isinstance(value, dict) and all(
+            fits(each, get_args(base)[1], metadata) for each in value.values()
+        )
+    assert attrs.has(base), f"a type that a configuration can't hold: {base}"
+    return False
+
+
+#: Every table of the broker and of the plugins in the box, also those inside of others.
+TABLES = [*core_sections(), *plugin_sections(find_installed(), "mqtrio")[0]]
 
 
 def settings_and_values() -> Iterator[Any]:
-    for section, kind in SECTIONS.items():
-        for field in attrs.fields(kind):
+    for table in TABLES:
+        for field in attrs.fields(attrs.resolve_types(table.kind)):
             for name, value in VALUES.items():
-                yield pytest.param(section, field, name, value, id=f"{section}.{field.name}-{name}")
+                yield pytest.param(
+                    table.kind, field, value, id=f"{table.header}.{field.name}-{name}"
+                )
 
 
-@pytest.mark.parametrize(("section", "field", "name", "value"), list(settings_and_values()))
+@pytest.mark.parametrize(("kind", "field", "value"), list(settings_and_values()))
 def test_each_type_for_each_setting(
-    section: str, field: "attrs.Attribute[Any]", name: str, value: object
+    kind: type, field: "attrs.Attribute[Any]", value: object
 ) -> None:
-    content = content_of(section, {field.name: value})
-    where = (section, *((0,) if section == "listener" else ()), field.name)
-    if name in fitting(field):
-        settings_from(content)
+    result: Result[Any] = Document("x", {}).read(kind, {field.name: value})
+    # The class may want other settings, too, or refuse what they are together.
+    problems = [each for each in result.problems if each.path[:1] == (field.name,)]
+    if fits(value, field.type, field.metadata):
+        told = [each.text for each in problems if "; allowed: " in each.text]
+        assert not told
         return
-    (problem,) = problems_of(content)
-    assert problem.path[: len(where)] == where
-    told = "this version serves" if (field.name, type(value)) == ("url", str) else "; allowed: "
-    assert told in problem.text
+    assert problems
+    for problem in problems:
+        assert "; allowed: " in problem.text or "unknown" in problem.text or "miss" in problem.text
 
 
 @pytest.mark.parametrize(

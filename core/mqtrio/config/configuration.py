@@ -56,6 +56,7 @@ class PluginSpec:
     plugin: type[Plugin[Any]]
     settings: Any = field(repr=False)
     installed: InstalledPlugin
+    _secrets: frozenset[str] = field(default=frozenset(), repr=False, eq=False)
 
     @property
     def use(self) -> str:
@@ -77,6 +78,10 @@ class PluginSpec:
         plugin = self.installed.make(self.plugin, self.settings, self.name)
         plugin.required = self.required
         return plugin
+
+    def shown(self) -> Any:
+        """Give the settings as plain values to look at, without the secrets in them."""
+        return None if self.settings is None else _shown(self.settings, self._secrets)
 
 
 @define(frozen=True)
@@ -233,7 +238,9 @@ class _Plugins:
         self.problems += result.problems
         if head.value is not None and result.value is not None:
             value = None if kind is None else result.value
-            self.specs[name] = PluginSpec(name, head.value.required, plugin, value, found)
+            self.specs[name] = PluginSpec(
+                name, head.value.required, plugin, value, found, result.secrets
+            )
 
 
 #: Key under which an instance of a settings class stands that a program gave in place of a table.
@@ -277,6 +284,23 @@ def _authenticators(listeners: object) -> Iterator[tuple[KeyPath, str]]:
         for index, name in enumerate(named if isinstance(named, list | tuple) else ()):
             if isinstance(name, str):
                 yield ("listener", number, "authenticate", index), name
+
+
+def _shown(value: Any, secrets: frozenset[str]) -> Any:
+    if attrs.has(type(value)):
+        return {
+            each.name: "***"
+            if each.metadata.get("secret")
+            else _shown(getattr(value, each.name), secrets)
+            for each in attrs.fields(type(value))
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _shown(each, secrets) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown(each, secrets) for each in value]
+    if isinstance(value, str) and value in secrets:
+        return "***"
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def _meant(name: str, names: Iterable[str]) -> str:

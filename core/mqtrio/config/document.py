@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import attrs
-from attrs import define
+from attrs import define, field
 from cattrs.errors import (
     ClassValidationError,
     ForbiddenExtraKeysError,
@@ -33,6 +33,8 @@ class Result(Generic[T]):
 
     value: T | None
     problems: tuple[Problem, ...] = ()
+    #: Strings in the value that nobody may see.
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @define(frozen=True)
@@ -56,7 +58,8 @@ class Document:
         """
         structure = Structure(self.folder)
         try:
-            return Result(structure.read(kind, content))
+            value = structure.read(kind, content)
+            return Result(value, secrets=structure.secrets)
         except Exception as error:  # noqa: BLE001 - whatever a class's own validators raise
             found = [
                 self.problem(at, structure.without_secrets(text))

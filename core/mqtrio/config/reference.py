@@ -11,7 +11,8 @@ from mqtrio.config.configuration import PluginTable, settings_class_of
 from mqtrio.config.document import sections
 from mqtrio.errors import PluginError
 from mqtrio.fields import base_type, describe, is_array, is_mapping, show_default
-from mqtrio.installed import Installed
+from mqtrio.hooks.plugin import Plugin
+from mqtrio.installed import Installed, InstalledPlugin
 
 
 @define(frozen=True)
@@ -44,13 +45,17 @@ def plugin_sections(
         try:
             entry = installed.get(name)
             if distribution in (None, entry.distribution):
-                plugin = entry.load()
-                kind = settings_class_of(entry, plugin) or _Nothing
-                title = f"{entry.distribution} {entry.version}"
-                found += _with_inner(f"[plugin.{name}]", kind, _meaning(plugin), title)
+                found += plugin_section(entry, entry.load())
         except PluginError as error:
             errors.append(str(error))
     return found, errors
+
+
+def plugin_section(installed: InstalledPlugin, kind: type[Plugin[Any]]) -> Iterator[Section]:
+    """Give the tables of one plugin, the inner ones too; raises PluginError."""
+    settings = settings_class_of(installed, kind) or _Nothing
+    title = f"{installed.distribution} {installed.version}"
+    yield from _with_inner(f"[plugin.{installed.name}]", settings, _meaning(kind), title)
 
 
 @define(frozen=True)
@@ -107,7 +112,7 @@ def _with_inner(
             inside, form = get_args(base)[0], "[[{}.{}]]"
         elif is_mapping(base):
             inside, form = get_args(base)[1], "[{}.{}.NAME]"
-        if isinstance(inside, type) and attrs.has(inside):
+        if isinstance(inside, type) and attrs.has(inside) and inside is not kind:
             yield from _with_inner(
                 form.format(path, each.name), inside, _meaning(inside), distribution
             )

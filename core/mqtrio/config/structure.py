@@ -57,6 +57,11 @@ class Structure:
         """Fill an attrs class; raises cattrs' errors, with all that is wrong in them."""
         return self._converter.structure(content, kind)
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Strings that were read and that nobody may see."""
+        return frozenset(self._secrets)
+
     def without_secrets(self, text: str) -> str:
         """Take out of a text what stands in it of secrets that were read."""
         for secret in sorted(self._secrets, key=len, reverse=True):
