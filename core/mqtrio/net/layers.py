@@ -58,7 +58,10 @@ class Layer(Protocol):
         ...
 
     def close(self) -> bytes:
-        """The layer's farewell, for the outer side. Nothing is sent afterwards."""
+        """The layer's farewell, for the outer side.
+
+        Nothing is sent afterwards: `send(b"")` and another `close` return b"".
+        """
         ...
 
     def describe(self, peer: PeerFacts) -> PeerFacts:

@@ -1,8 +1,8 @@
 """A whole broker in memory, for the length of a test, and the peers that talk to it."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 from trio.testing import memory_stream_pair
@@ -11,10 +11,14 @@ from mqtrio.broker import Broker
 from mqtrio.opening import open_broker
 from mqtrio.settings import Settings
 from mqtrio.store.protocol import Store
+from mqtrio.testing.client import Client
 from mqtrio.testing.peer import Peer
-from mqtrio.wire.packets import MQTT_5
+from mqtrio.wire.packets import MQTT_5, ConnAck
 
 E = TypeVar("E", bound=Exception)
+
+#: What is put around a stream: a TornStream, for example.
+Wrap: TypeAlias = Callable[[trio.abc.HalfCloseableStream], trio.abc.HalfCloseableStream]
 
 
 class Harness:
@@ -57,6 +61,58 @@ class Harness:
             await self.broker.serve_stream(stream, address=address)
 
         self._nursery.start_soon(serve)
+
+    async def client(
+        self,
+        client_id: str = "",
+        *,
+        version: int = MQTT_5,
+        address: str = "192.0.2.7",
+        wrap: Wrap | None = None,
+        **fields: Any,
+    ) -> Client:
+        """A new Client, let in; `fields` are those of CONNECT, `answer` that of a challenge."""
+        client = self.new_client(client_id, version=version, address=address, wrap=wrap)
+        await client.connect(**fields)
+        return client
+
+    async def refused(
+        self, client_id: str = "", *, version: int = MQTT_5, **fields: Any
+    ) -> ConnAck:
+        """A client with these fields of CONNECT must be refused; returns its CONNACK.
+
+        The broker must close the connection after it [MQTT-3.1.4-2].
+        """
+        client = self.new_client(client_id, version=version)
+        connack = await client.try_connect(**fields)
+        if not connack.reason_code:
+            raise AssertionError(f"{client!r} was let in")
+        await client.expect_closed()
+        return connack
+
+    def new_client(
+        self,
+        client_id: str = "",
+        *,
+        version: int = MQTT_5,
+        address: str = "192.0.2.7",
+        wrap: Wrap | None = None,
+    ) -> Client:
+        """A new Client without a CONNECT yet: `connect` or `try_connect` says it.
+
+        `wrap` is put around its stream: `functools.partial(TornStream, split=1)`.
+        """
+
+        def again(old: Client) -> Client:
+            return self.new_client(old.client_id, version=version, address=address, wrap=wrap)
+
+        ours, theirs = memory_stream_pair()
+        self.serve(theirs, address=address)
+        stream = ours if wrap is None else wrap(ours)
+        client = Client(stream, version=version, client_id=client_id, again=again)
+        self.peers.append(client)
+        self._nursery.start_soon(client.run)
+        return client
 
     async def connect(self, client_id: str, *, version: int = MQTT_5, **fields: Any) -> Peer:
         """A new connection, let in; `fields` are those of CONNECT."""

@@ -70,7 +70,6 @@ class Peer:
         self.patience = PATIENCE
         #: The CONNACK that let it in; None before.
         self.connack: ConnAck | None = None
-        #: The bytes of all packets taken so far, undecoded.
         self._decoder = Decoder(_LARGEST, TopicCache(), version=version, from_client=False)
         self._inbox: deque[Packet] = deque()
         self._packet_ids = itertools.count(1)
@@ -110,9 +109,13 @@ class Peer:
         self._decoder.feed(bytes(data))
         try:
             while packets := self._decoder.take(256):
-                self._inbox += packets
+                self._keep(packets)
         except ProtocolError as error:
             raise AssertionError(f"{self!r}: the broker sent what it may not: {error}") from error
+
+    def _keep(self, packets: list[Packet]) -> None:
+        """Keep what has come for `receive`."""
+        self._inbox += packets
 
     async def settle(self) -> None:
         """Let happen all that can happen without time passing, and take in what has come."""
