@@ -1,4 +1,4 @@
-"""The contract for authenticators: right ones keep it; each wrong one breaks the rule that it should."""
+"""The contract for authenticators: right ones keep it, each wrong one breaks its rule."""
 
 import logging
 import time

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import attrs
-import trio
 
 from mqtrio.errors import MqtrioError, PluginError
 from mqtrio.hooks import provide
 from mqtrio.hooks.plugin import Plugin
-from mqtrio.hooks.provide_events import ReconfigureEvent, StartEvent, StopEvent
+from mqtrio.hooks.provide_events import ReconfigureEvent
 from mqtrio.hooks.specs import API_VERSION, HOOKS, PROJECT
 from mqtrio.testing.harness import Harness, open_harness
 from mqtrio.testing.recorder import HookRecorder
@@ -194,17 +193,17 @@ class _Contract:
                 if not getattr(self.make, "exclusive", False):
                     step = "work beside a second instance with equal settings"
                     second = self.make(self.settings, name=_SECOND)
-                    await _add(harness, second, _SECOND)
+                    await harness.broker.add_plugin(second, _SECOND)
                     await self._use(harness, step)
-                    await _remove(harness, _SECOND)
+                    await harness.broker.remove_plugin(_SECOND)
                 step = "be reconfigured"
                 await self._reconfigure(harness, name)
                 step = "be removed while the broker runs"
-                await _remove(harness, name)
+                await harness.broker.remove_plugin(name)
                 await self._use(harness, step)
                 step = "be replaced by a new instance of its name"
                 again = self.make(self.settings, name=_FIRST)
-                await _add(harness, again, _FIRST)
+                await harness.broker.add_plugin(again, _FIRST)
                 await self._use(harness, step)
                 step = "stop with the broker"
         except MqtrioError as error:
@@ -232,7 +231,9 @@ class _Contract:
 
     async def _reconfigure(self, harness: Harness, name: str) -> None:
         settings = {"equal": self.settings, "other": self.other}
-        for call in harness.broker._core.hooks.calls_of(name, "reconfigure"):
+        for call in harness.broker._core.hooks.calls("reconfigure"):
+            if call.plugin != name:
+                continue
             if self.wrong is not _MISSING:
                 try:
                     await provide.provide(call, ReconfigureEvent(self.wrong))
@@ -258,28 +259,3 @@ class _Contract:
                 rule(answer is None, "what reconfigure returned must be a plain function")
                 harness.broker.reconsider()
                 await self._use(harness, f"work with {what} settings")
-
-
-async def _add(harness: Harness, plugin: object, name: str) -> None:
-    added: Any = harness.broker.add_plugin(plugin, name)
-    if inspect.isawaitable(added):
-        await added
-        return
-    for call in harness.broker._core.hooks.calls_of(name, "start"):
-        await provide.provide(call, StartEvent())
-
-
-async def _remove(harness: Harness, name: str) -> None:
-    stops = [call.function for call in harness.broker._core.hooks.calls_of(name, "stop")]
-    removed: Any = harness.broker.remove_plugin(name)
-    if inspect.isawaitable(removed):
-        await removed
-        return
-    for stop in stops:
-        try:
-            with trio.fail_after(5):
-                answer = stop(StopEvent())
-                if inspect.isawaitable(answer):
-                    await answer
-        except Exception as error:
-            raise AssertionError(f"{name}.stop must not fail: {error!r}") from error

@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 
 from mqtrio.reasons import ReasonCode
-from mqtrio.state.topics import matches
+from mqtrio.state.topics import topic_matches
 from mqtrio.testing.peer import Peer
 from mqtrio.wire.packets import (
     Auth,
@@ -63,6 +63,7 @@ class Client(Peer):
         self._half_done: set[int] = set()
         self._answers: list[Packet] = []
         self._pings = 0
+        self._let_in = trio.Event()
         self._sending = trio.Lock()
         self._connect_fields: dict[str, Any] = {}
 
@@ -115,8 +116,8 @@ class Client(Peer):
             packet.topic = self._aliases[alias] = packet.topic or self._aliases[alias]
 
     async def _keep_alive(self) -> None:
-        while self.connack is None:
-            await self._arrived.wait()
+        await self._let_in.wait()
+        assert self.connack is not None
         seconds = self.connack.server_keep_alive or self._connect_fields.get("keep_alive", 0)
         while seconds:
             await trio.sleep(seconds * _PING_AFTER)
@@ -153,7 +154,7 @@ class Client(Peer):
         try:
             while True:
                 packet = await self.receive()
-                if isinstance(packet, Publish) and matches(topic_filter, packet.topic):
+                if isinstance(packet, Publish) and topic_matches(topic_filter, packet.topic):
                     return packet
                 skipped.append(packet)
         except AssertionError as error:
@@ -165,7 +166,9 @@ class Client(Peer):
         """Take all messages that match and have come, or will without time passing."""
         await self.settle()
         packets = list(self._inbox)
-        found = [p for p in packets if isinstance(p, Publish) and matches(topic_filter, p.topic)]
+        found = [
+            p for p in packets if isinstance(p, Publish) and topic_matches(topic_filter, p.topic)
+        ]
         self._inbox.clear()
         self._inbox.extend(p for p in packets if not any(p is each for each in found))
         return found
@@ -201,6 +204,7 @@ class Client(Peer):
             if not packet.reason_code:
                 self.connack = packet
                 self.client_id = packet.assigned_client_identifier or self.client_id
+                self._let_in.set()
             return packet
 
     async def try_publish(
