@@ -9,11 +9,15 @@ import pytest
 
 from mqtrio import load_config
 from mqtrio_plugins.acl import AclRule, AclSettings
+from mqtrio_plugins.rewrite import RewriteRule, RewriteSettings
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 
 #: Page -> the settings classes that it describes.
-CLASSES: dict[str, list[type[Any]]] = {"acl": [AclSettings, AclRule]}
+CLASSES: dict[str, list[type[Any]]] = {
+    "acl": [AclSettings, AclRule],
+    "rewrite": [RewriteSettings, RewriteRule],
+}
 
 
 @pytest.mark.parametrize("name", CLASSES)
