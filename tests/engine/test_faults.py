@@ -464,3 +464,30 @@ async def test_a_filter_that_can_not_be_made_closes_the_subscription(
     assert [(e.client_id, e.reason) for e in recorder.of("dropped")] == [
         ("victim", "delivery_filter")
     ]
+
+
+# -- what is no failure of a hook
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_ends_the_program_ends_it(waits: bool) -> None:
+    """Nobody takes a SystemExit for an answer, or keeps it for himself."""
+
+    def leave(event: Any) -> Any:
+        raise SystemExit(3)
+
+    async def leave_later(event: Any) -> Any:
+        await trio.sleep(1)
+        raise SystemExit(3)
+
+    recorder = HookRecorder(answers={"authorize_publish": leave_later if waits else leave})
+    with pytest.raises(BaseException) as ended:
+        async with open_harness(plugins=[recorder]) as harness:
+            peer = await harness.connect("peer")
+            await peer.send(Publish("a", b"x", 1, packet_id=1))
+            await trio.sleep(10)
+    error: BaseException = ended.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, SystemExit)
+    assert trio.current_time() == (1 if waits else 0)
