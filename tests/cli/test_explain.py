@@ -147,7 +147,7 @@ def test_allowed(explain: Explaining) -> None:
     lines = out.splitlines()
     assert lines[0] == "allowed: client 'c1' of 'ann', publish 'a/b' as 'site/a/b', QoS 0"
     assert lines[1] == "  authorize_publish, decided by guard: guard lets ann publish"
-    assert lines[3].split() == ["hook", "plugin", "answer", "took", "why"]
+    assert lines[3].split() == ["HOOK", "PLUGIN", "ANSWER", "TOOK", "WHY"]
     assert lines[4].split()[:4] == ["authorize_publish", "guard", "Allow", "(max_qos"]
     assert lines[4].endswith("ms  guard lets ann publish")
     assert "changed (topic 'site/a/b')" in lines[6]

@@ -1,5 +1,7 @@
 """Arguments, exit codes, and what they make of a configuration."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from mqtrio.cli import main, serve
 from mqtrio.cli.entry import COMMANDS, FAILURE, INTERRUPTED, USAGE, make_parser
 from mqtrio.errors import ConfigurationError
 from mqtrio.settings import Limits, Listener, Log, Settings
-from tests.cli.serving import run
+from tests.cli.serving import PATIENCE, run
 
 
 def settings_of(*arguments: str | Path) -> Settings:
@@ -117,3 +119,16 @@ def test_help_has_examples_that_are_right() -> None:
     assert len(examples) > 3
     for arguments in examples:
         make_parser()[0].parse_args(["serve", *arguments])
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mqtrio", "config-reference"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(PATIENCE) == FAILURE

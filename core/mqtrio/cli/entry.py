@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import logging
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -30,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)
+        sys.stdout.flush()  # now, as what fails later is told by the interpreter
     except* (ConfigurationError, PluginError) as group:
         for error in leaves(group):
             print(f"mqtrio: {error}", file=sys.stderr)
         code = USAGE
+    except* BrokenPipeError:  # whoever was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILURE
     except* KeyboardInterrupt:  # while the broker isn't listening to signals yet, or any more
         code = INTERRUPTED
     except* Exception as group:

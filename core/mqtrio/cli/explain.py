@@ -171,20 +171,20 @@ def _described(explained: Explanation) -> str:
         "",
     ]
     rows = [row for decision in explained.decisions for row in _rows(decision)]
-    return "\n".join([*lines, table(("hook", "plugin", "answer", "took", "why"), rows)])
+    return "\n".join([*lines, table(("HOOK", "PLUGIN", "ANSWER", "TOOK", "WHY"), rows)])
 
 
 def _rows(decision: HookDecision) -> list[tuple[str, ...]]:
     """One row for each plugin, and one for what has come of them."""
     answers = [
         (
-            decision.hook,
+            "" if place else decision.hook,
             answer.plugin,
             _words(answer.answer, answer.detail),
             _duration(answer),
             answer.why,
         )
-        for answer in decision.answers
+        for place, answer in enumerate(decision.answers)
     ]
     names = ", ".join(decision.decided_by)
     why = decision.why if decision.decided_by == (BROKER,) else f"by {names}"
