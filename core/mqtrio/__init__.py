@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mqtrio.hooks.answers import Permissions as Permissions
     from mqtrio.hooks.answers import Reject as Reject
     from mqtrio.hooks.answers import Throttle as Throttle
+    from mqtrio.hooks.calls import CallStatistics as CallStatistics
     from mqtrio.hooks.client import ClientFacts as ClientFacts
     from mqtrio.hooks.client import ConnectionSlot as ConnectionSlot
     from mqtrio.hooks.client import MessageSlot as MessageSlot
@@ -111,6 +112,7 @@ _PUBLIC = {
     "fields": "required_setting setting",
     "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop "
     "Permissions Reject Throttle",
+    "hooks.calls": "CallStatistics",
     "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
     "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
     "ClientConnectedEvent ClientDisconnectedEvent ConnectionRefusedEvent "

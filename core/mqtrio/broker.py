@@ -363,6 +363,7 @@ class Broker:
             stalls=counted.stalls,
             dropped=dict(counted.dropped),
             refused=dict(counted.refused),
+            plugins=tuple(self._core.hooks.statistics()),
         )
 
     def stop(self) -> None:

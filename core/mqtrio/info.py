@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 
+from mqtrio.hooks.calls import CallStatistics
 from mqtrio.reasons import ReasonCode
 
 
@@ -69,3 +70,4 @@ class BrokerStatistics:
     stalls: int
     dropped: Mapping[str, int] = field(factory=dict)
     refused: Mapping[str, int] = field(factory=dict)
+    plugins: tuple[CallStatistics, ...] = ()

@@ -85,7 +85,7 @@ async def _opened(
 ) -> AsyncIterator[Broker]:
     """`open_broker`, but what is raised comes out wrapped by nurseries."""
     listeners = _listeners(listen, settings)
-    hooks = HookManager()
+    hooks = HookManager(budget=settings.limits.hook_budget)
     life = Plugins(hooks, settings.limits.hook_deadline)
     try:
         await life.open(plugins)

@@ -139,6 +139,12 @@ class Limits:
         "restarts in a row of a plugin's background task that crashes, before it is given up",
         minimum=0,
     )
+    hook_budget: float = setting(
+        0.1,
+        "time a synchronous hook may block everybody without a word in the log",
+        minimum=0.001,
+        unit="seconds",
+    )
     uncommitted_bytes: int = setting(
         4 * MIB, "bytes waiting for the store at which reading pauses", minimum=1, unit="bytes"
     )

@@ -296,7 +296,7 @@ async def test_cancellation_passes_through_and_counts_nothing(hook: str) -> None
 
 
 @pytest.mark.parametrize("hook", SLOW)
-def test_a_combiner_can_be_given_up_while_it_waits(hook: str) -> None:
+async def test_a_combiner_can_be_given_up_while_it_waits(hook: str) -> None:
     async def answer() -> None:
         raise AssertionError("never awaited")
 

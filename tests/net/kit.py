@@ -167,6 +167,9 @@ class Core:
         self.now = trio.current_time()
         self.work = 0
 
+    def turn_took(self, seconds: float) -> None:
+        pass
+
     def flush(self) -> None:
         self.flushes += 1
         while self.dirty:

@@ -56,7 +56,8 @@ def _ask(
     taken = 0
     # The plain Allow of a single authorizer needs nobody to put answers together.
     single = authorizers[0] if len(authorizers) == 1 else None
-    ask = nobody if single is None else single.function
+    function = nobody if single is None else single.function
+    ask = function if single is None or single.calls + 1 < single.due else single.sample
     for packet in packets:
         if references(event) == OWN and event.scratch is None:
             event.payload = packet.payload
@@ -64,6 +65,7 @@ def _ask(
             event = PublishEvent(client, topic, packet.payload)
         try:
             answer = ask(event)
+            ask = function
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             stopped = combine.failed(authorizers[0], error)
             break
@@ -103,14 +105,19 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
         return
     client = connection.client
     topic = packets[0].topic
-    event = PublishEvent(client, topic, b"")
-    for place, packet in enumerate(packets):
+    if notes:
+        for place, packet in enumerate(packets):
+            event = PublishEvent(client, topic, packet.payload)
+            event.scratch = notes.get(place)
+            hooks.notify(hooks.published, event)
+        return
+    event = PublishEvent(client, topic, packets[0].payload)
+    hooks.notify(calls, event)  # which knows whether it is time to time them
+    for packet in packets[1:]:
         if references(event) == OWN and event.scratch is None:
             event.payload = packet.payload
         else:
             event = PublishEvent(client, topic, packet.payload)
-        if notes:
-            event.scratch = notes.get(place)
         for call in calls:
             try:
                 answer = call.function(event)
@@ -119,7 +126,7 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
             else:
                 if answer is not None:
                     hooks.observer_failed(call, nonsense(answer, "None"))
-    calls[0].told += len(packets)
+    calls[0].told += len(packets) - 1
 
 
 def _no_count(event: object) -> int:

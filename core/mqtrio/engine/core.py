@@ -114,6 +114,11 @@ class Core:
         self.now = self.clock.monotonic()
         self.work = 0
 
+    def turn_took(self, seconds: float) -> None:
+        """A turn is over, in which everybody else has waited."""
+        if seconds > self.limits.hook_budget:
+            self.hooks.turn_took(seconds)
+
     def turn(self, function: Callable[..., None], *arguments: Any) -> None:
         """Make one call from outside of the poller (a timer, a commit) a turn of its own.
 

@@ -232,6 +232,10 @@ class LinkCore(Protocol):
         """A turn begins: look at the clock, count work from 0."""
         ...
 
+    def turn_took(self, seconds: float) -> None:
+        """A turn is over, in which everybody else has waited."""
+        ...
+
     def flush(self) -> None:
         """Call `Link.flush` for every dirty connection, also for those that get dirty meanwhile."""
         ...

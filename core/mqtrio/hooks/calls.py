@@ -2,14 +2,17 @@
 
 import inspect
 import logging
+import math
 import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final
 
 import trio
 from attrs import define
 
 from mqtrio.hooks.events import FailureKind, PluginFailedEvent
+from mqtrio.hooks.timing import Timing
 
 logger: Final = logging.getLogger("mqtrio.hooks")
 
@@ -18,6 +21,13 @@ Calls = tuple["Call", ...]
 
 #: Failures in a row after which an observer is called no more.
 FAILURES_IN_A_ROW: Final = 10
+
+#: Hooks that are called for each message: of these calls only one in SAMPLING is timed.
+FREQUENT: Final = frozenset(
+    {"authorize_publish", "transform_publish", "delivery_filter", "published", "delivered"}
+    | {"acknowledged", "dropped", "retained_changed"}
+)
+SAMPLING: Final = 64
 
 #: Seconds in which one hook of one plugin writes at most one failure to the log.
 LOG_INTERVAL: Final = 1.0
@@ -29,7 +39,13 @@ class NonsenseAnswer(Exception):
 
 @define(frozen=True)
 class CallStatistics:
-    """What one hook of one plugin has done so far."""
+    """What one hook of one plugin has done so far.
+
+    Times are in seconds: `seconds` for all calls together, `p50` and `p99` those within which half
+    of the calls and 99 of 100 ended, read from a histogram and so up to a quarter too high. An
+    answer that is awaited counts until it is there. Of hooks that are called for each message only
+    one call in `SAMPLING` is timed, and stands for the others.
+    """
 
     plugin: str
     hook: str
@@ -37,6 +53,21 @@ class CallStatistics:
     failures: int
     timeouts: int
     switched_off: bool
+    seconds: float = 0.0
+    p50: float = 0.0
+    p99: float = 0.0
+
+
+class Watch:
+    """What all calls of one broker share: how long one may block everybody unnoticed."""
+
+    __slots__ = ("budget", "named")
+
+    def __init__(self, budget: float = math.inf) -> None:
+        #: Seconds that a hook may take without a word in the log.
+        self.budget = budget
+        #: Calls that have taken longer.
+        self.named = 0
 
 
 class Call:
@@ -58,6 +89,11 @@ class Call:
         "switched_off",
         "told",
         "awaited",
+        "due",
+        "interval",
+        "timing",
+        "_timed",
+        "_watch",
         "_idle",
         "_first",
         "_last_failure",
@@ -72,6 +108,7 @@ class Call:
         hook: str,
         function: Callable[[Any], Any],
         report: "Callable[[Call, PluginFailedEvent], None]",
+        watch: Watch | None = None,
     ) -> None:
         self.plugin = plugin
         self.hook = hook
@@ -83,6 +120,12 @@ class Call:
         self.switched_off = False
         self.told = 0
         self.awaited = 0
+        #: The next call that is timed, by its number, and how many lie between two of them.
+        self.due = 0
+        self._timed = 0
+        self.interval = SAMPLING if hook in FREQUENT else 1
+        self.timing = Timing()
+        self._watch = watch or Watch()
         self._idle: trio.Event | None = None
         self._first: Call | None = None
         self._last_failure = -1
@@ -93,7 +136,44 @@ class Call:
     def __call__(self, event: Any) -> Any:
         """Call the plugin, counted; its exceptions pass through."""
         self.calls += 1
-        return self.function(event)
+        return self.function(event) if self.calls < self.due else self.timed(event, self.calls)
+
+    def timed(self, event: Any, number: int) -> Any:
+        """Call the plugin for the `number`th time, and time it; its exceptions pass through."""
+        begin = perf_counter()
+        waits = False
+        try:
+            answer = self.function(event)
+            waits = hasattr(answer, "__await__")
+            return answer
+        finally:
+            self.took(perf_counter() - begin, number, waits)
+
+    def sample(self, event: Any) -> Any:
+        """Call the plugin and time it, where it is counted afterwards."""
+        return self.timed(event, self.calls + 1)
+
+    def took(self, seconds: float, number: int, waits: bool = False) -> None:
+        """The `number`th call was timed and has returned; if it `waits`, `waited` says how long."""
+        self.due = number + self.interval
+        # It stands for those since the last one that was timed.
+        weight = number - self._timed if 0 < self._timed < number else 1
+        self._timed = number
+        if not waits:
+            self.timing.add(seconds, weight)
+        if seconds > self._watch.budget:
+            self._watch.named += 1
+            logger.warning(
+                "plugin %s: %s blocked everybody for %.3f s",
+                self.plugin,
+                self.hook,
+                seconds,
+                extra={"plugin": self.plugin, "hook": self.hook},
+            )
+
+    def waited(self, seconds: float) -> None:
+        """What it has answered with was awaited for so long."""
+        self.timing.add(seconds)
 
     def answering(self, answer: object) -> "Call":
         """A call to stand in the place of this one, with the answer that it has given already."""
@@ -113,6 +193,7 @@ class Call:
         """Keep what was counted so far as its own, and be counted with nobody else."""
         self.calls = self.total
         self._first = None
+        self.due = self._timed = 0  # by which count it goes on is not known here
 
     def follow(self, first: "Call") -> None:
         """Be counted with this one (which may be itself) from now on."""
@@ -168,8 +249,17 @@ class Call:
 
     def statistics(self) -> CallStatistics:
         """The counters as they are now."""
+        timing = self.timing
         return CallStatistics(
-            self.plugin, self.hook, self.total, self.failures, self.timeouts, self.switched_off
+            self.plugin,
+            self.hook,
+            self.total,
+            self.failures,
+            self.timeouts,
+            self.switched_off,
+            timing.seconds,
+            timing.quantile(0.5),
+            timing.quantile(0.99),
         )
 
     def _log(self, error: Exception, kind: FailureKind, why: str) -> None:
@@ -221,6 +311,23 @@ class PermissionCall(Call):
     def name(self) -> str:
         """The name of the tally."""
         return self.tally.name
+
+    @property
+    def due(self) -> int:
+        """Timed in the tally."""
+        return self.tally.due
+
+    @due.setter
+    def due(self, due: int) -> None:
+        self.tally.due = due
+
+    def took(self, seconds: float, number: int, waits: bool = False) -> None:
+        """Timed in the tally."""
+        self.tally.took(seconds, number, waits)
+
+    def waited(self, seconds: float) -> None:
+        """Timed in the tally."""
+        self.tally.waited(seconds)
 
     def begin(self) -> None:
         """Counted in the tally."""

@@ -11,7 +11,10 @@ not asked any more (it counts as None); an answer that it was already working on
 
 import inspect
 from collections.abc import Awaitable, Generator, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeVar
+
+import trio
 
 from mqtrio.hooks.answers import (
     Allow,
@@ -110,9 +113,8 @@ _FAILED: Final = _Failed()
 
 def _ask(call: Call, event: object, hook: Hook) -> Steps[Any]:
     """Call one plugin and wait for it; return its answer, None or _FAILED."""
-    call.calls += 1
     try:
-        answer = call.function(event)
+        answer = call(event)
     except Exception as error:  # noqa: BLE001 - a plugin's, reported
         call.failed(error)
         return _FAILED
@@ -126,13 +128,16 @@ def _settle(call: Call, answer: object, hook: Hook, event: object = None) -> Ste
     """
     if type(answer) not in hook.answers and inspect.isawaitable(answer):
         call.begin()
+        began = trio.current_time()
         try:
             answer = yield answer
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
+            call.waited(trio.current_time() - began)
             call.failed(error)
             return _FAILED
         finally:
             call.end()
+        call.waited(trio.current_time() - began)
     if answer is None or answer is event:
         return answer
     kind = type(answer)
@@ -174,7 +179,10 @@ def accept(hooks: Asked, event: AcceptEvent) -> Allow | Deny:
     for call in hooks.accept:
         call.calls += 1
         try:
-            answer = call.function(event)
+            if call.calls < call.due:
+                answer = call.function(event)
+            else:
+                answer = call.timed(event, call.calls)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
             return _denied(call)
@@ -282,7 +290,10 @@ def authorize(
         asked += 1
         call.calls += 1
         try:
-            answer = call.function(event)
+            if call.calls < call.due:
+                answer = call.function(event)
+            else:
+                answer = call.timed(event, call.calls)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             return failed(call, error)
         if answer is None:
@@ -364,7 +375,10 @@ def transform_publish(
     for call in hooks.transform_publish:
         call.calls += 1
         try:
-            answer = call.function(message)
+            if call.calls < call.due:
+                answer = call.function(message)
+            else:
+                answer = call.timed(message, call.calls)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
             return _rejected(call)
@@ -429,9 +443,8 @@ def compile_delivery(hooks: Asked, event: DeliveryEvent) -> DeliveryFilter | Non
     """
     filters: list[DeliveryFilter] = []
     for call in hooks.compile_delivery:
-        call.calls += 1
         try:
-            made = call.function(event)
+            made = call(event)
         except Exception as error:  # noqa: BLE001 - a plugin's, reported
             call.failed(error)
             return deliver_nothing
@@ -460,8 +473,11 @@ def _checked(call: Call, function: DeliveryFilter) -> DeliveryFilter:
 
     def checked(message: PublishEvent) -> PublishEvent | None:
         call.calls += 1
+        begin = perf_counter() if call.calls >= call.due else 0.0
         try:
             answer = function(message)
+            if begin:
+                call.took(perf_counter() - begin, call.calls)
             if answer is message or answer is None:
                 return answer
             if type(answer) is not ChangedMessage:

@@ -7,6 +7,7 @@ pluggy call costs 760 ns and an empty tuple 10.
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Final
@@ -19,6 +20,7 @@ from mqtrio.hooks.calls import (
     Call,
     Calls,
     CallStatistics,
+    Watch,
     logger,
     nobody,
     nonsense,
@@ -84,12 +86,15 @@ class HookManager:
         *,
         on_failure: Callable[[PluginFailedEvent], None] | None = None,
         on_change: Callable[[frozenset[str]], None] | None = None,
+        budget: float = math.inf,
     ) -> None:
         self.on_failure = on_failure
         self.on_change = on_change
+        self.watch: Final = Watch(budget)
+        self._named = 0
         #: Counts what clients' permissions do; they are asked like plugins but are none.
         self.permissions: Final = {
-            name: Call("permissions", name, nobody, self._report)
+            name: Call("permissions", name, nobody, self._report, self.watch)
             for name in ("authorize_publish", "authorize_subscribe")
         }
         #: Plugin name -> counts what the filters do that its compile_delivery has made.
@@ -237,10 +242,13 @@ class HookManager:
         """
         if not calls:
             return
-        calls[0].told += 1
+        calls[0].told = number = calls[0].told + 1
         for call in calls:
             try:
-                answer = call.function(event)
+                if number < call.due:
+                    answer = call.function(event)
+                else:
+                    answer = call.timed(event, number)
             except Exception as error:  # noqa: BLE001 - a plugin's, reported
                 self.observer_failed(call, error)
                 continue
@@ -249,12 +257,35 @@ class HookManager:
 
     def statistics(self) -> list[CallStatistics]:
         """The counters of all calls, plugin by plugin in their order."""
-        calls = [
+        return [call.statistics() for call in self._all_calls()]
+
+    def turn_took(self, seconds: float) -> None:
+        """All clients have waited so long for one turn: say so in the log, if it may be a hook.
+
+        Nothing is said if the hook has been named, because its call was one of those that are
+        timed. Otherwise all hooks are timed when they are called next.
+        """
+        named, self._named = self._named, self.watch.named
+        if named != self._named:
+            return
+        suspects = [call for call in self._all_calls() if call.interval > 1]
+        if not suspects:
+            return
+        for call in suspects:
+            call.due = 0
+        logger.warning(
+            "everybody was blocked for %.3f s: by the broker itself, or by one of %s, which were "
+            "not timed",
+            seconds,
+            ", ".join(call.name for call in suspects),
+        )
+
+    def _all_calls(self) -> list[Call]:
+        return [
             *(call for entry in self._entries.values() for call in entry.calls.values()),
             *self.delivery_filters.values(),
             *(call for call in self.permissions.values() if call.calls),
         ]
-        return [call.statistics() for call in calls]
 
     def log_default_rules(self) -> None:
         """Say once in the log what holds while nobody implements an authorize hook."""
@@ -367,9 +398,9 @@ class HookManager:
                 )
             if len(mine) > 1:
                 raise PluginError(f"{entry.title} implements {name!r} more than once")
-            entry.calls[name] = Call(entry.name, name, mine[0].function, self._report)
+            entry.calls[name] = Call(entry.name, name, mine[0].function, self._report, self.watch)
         if "compile_delivery" in entry.calls:
-            entry.filters = Call(entry.name, "delivery_filter", nobody, self._report)
+            entry.filters = Call(entry.name, "delivery_filter", nobody, self._report, self.watch)
 
     def _rebuild(self, hooks: Iterable[str]) -> None:
         """Make the tuples of these hooks anew."""

@@ -219,6 +219,7 @@ class Poller:
     def _turn(self, budget: int) -> int:
         """Serve the batch within a budget, then flush; returns the work that it was."""
         core = self.core
+        begin = time.perf_counter()
         core.tick()
         self.turns += 1
         self._kicked = False
@@ -251,6 +252,7 @@ class Poller:
         self._batch = batch[served:]
         core.work = 0
         core.flush()
+        core.turn_took(time.perf_counter() - begin)
         if beside and time.perf_counter() - self._gave_way > GIVE_WAY:
             time.sleep(0)
             self._gave_way = time.perf_counter()
