@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from mqtrio.cli import check, config_reference, explain, plugins, serve
+from mqtrio.cli import check, config_reference, explain, new_plugin, plugins, serve
 from mqtrio.cli.failure import leaves
 from mqtrio.cli.plugin_commands import PluginCommands, find_commands
 from mqtrio.errors import ConfigurationError, PluginError
@@ -16,7 +16,7 @@ from mqtrio.errors import ConfigurationError, PluginError
 log = logging.getLogger("mqtrio")
 
 #: The subcommands: each module has `add(subparsers)`, which sets `run(arguments) -> exit code`.
-COMMANDS = (serve, check, plugins, explain, config_reference)
+COMMANDS = (serve, check, plugins, explain, config_reference, new_plugin)
 
 #: Exit codes: of success, of a broker that broke, of wrong arguments or configuration, of Ctrl-C.
 SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
