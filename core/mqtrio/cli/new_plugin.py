@@ -68,8 +68,8 @@ def check_name(name: str) -> None:
         )
     if not _NAME.fullmatch(name) or len(name) > LONGEST:
         raise ConfigurationError(
-            f"{name!r} is no name for a plugin: take lower-case letters, digits and single hyphens, "
-            f"with a letter first, {LONGEST} characters at most, such as quiet-hours"
+            f"{name!r} is no name for a plugin: take lower-case letters, digits and single "
+            f"hyphens, with a letter first, {LONGEST} characters at most, such as quiet-hours"
         )
     if name in _TAKEN:
         raise ConfigurationError(f"{name!r} is taken by mqtrio itself: take another name")

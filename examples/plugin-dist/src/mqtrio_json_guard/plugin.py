@@ -44,7 +44,7 @@ class JsonGuardPlugin(mqtrio.Plugin[JsonGuardSettings]):
 
     @mqtrio.hookimpl
     def transform_publish(self, event: mqtrio.PublishEvent) -> mqtrio.Reject | mqtrio.Close | None:
-        """Refuse what is no JSON; an empty payload (it removes what was retained) is let through."""
+        """Refuse what is no JSON. An empty payload passes: it removes what was retained."""
         if not event.payload or not self._guards(event.topic) or _is_json(event.payload):
             return None
         mistakes = self._mistakes.get(event)
