@@ -1,7 +1,7 @@
 """The broker as its users see it: publish, subscribe, look at it, stop it."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from uuid import uuid4
@@ -283,6 +283,14 @@ class Broker:
         that name.
         """
         return await self._life.remove(name)
+
+    def hook(self, name: str) -> Sequence[Callable[[Any], Any]]:
+        """What to call for a hook that a plugin has brought: implementations, in plugin order.
+
+        Each takes the event. Calls are counted; what an implementation raises comes out. Raises
+        PluginError if there is no such hook.
+        """
+        return self._core.hooks.calls(name)
 
     def reconsider(self) -> None:
         """Void what plugins have decided so far: for a plugin whose rules have just changed.

@@ -130,7 +130,7 @@ class Plugin(Generic[Settings]):
     def hookspecs(self, event: HookspecsEvent) -> Any:
         """Return a class or module with functions marked `@hookspec`: hooks that the plugin brings.
 
-        It calls them itself (`HookManager.calls`); plugins that implement them are added after it.
+        It calls them itself (`broker.hook`); plugins that implement them are added after it.
         """
         return None
 
