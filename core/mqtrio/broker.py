@@ -101,6 +101,7 @@ class Broker:
         session: str | None = None,
         size: int = 1000,
         no_retained: bool = False,
+        timeout: float | None = None,
     ) -> AsyncIterator[Subscriber]:
         """Receive messages in this program: `async with broker.subscribe("a/+") as messages`.
 
@@ -108,7 +109,8 @@ class Broker:
         `session` the subscription is durable: it and its unacknowledged messages stay when the
         block is left, as long as the broker (with a store: the disk) lasts, and go on with the next
         block of that name; `qos` 1 is meant then, and each message wants `await message.ack()`.
-        Raises RefusedError for a filter that can't be or is not allowed.
+        The iteration ends when no message has come for `timeout` seconds. Raises RefusedError for a
+        filter that can't be or is not allowed.
         """
         if qos not in (0, 1, 2) or size < 1:
             raise ValueError(f"qos must be 0, 1 or 2 and size at least 1: {qos!r}, {size!r}")
@@ -123,6 +125,7 @@ class Broker:
             topic_filters,
             granted,
             size,
+            timeout,
             durable=session is not None,
             retained=not no_retained,
         )
@@ -133,6 +136,7 @@ class Broker:
 
     async def request(
         self,
+        /,
         topic: str,
         payload: bytes | str = b"",
         *,

@@ -130,13 +130,14 @@ async def join(
     topic_filters: Iterable[str],
     qos: int,
     size: int,
+    timeout: float | None,
     *,
     durable: bool,
     retained: bool,
 ) -> Subscriber:
     """Subscribe; the messages come out of the Subscriber. Raises RefusedError, StoreError."""
     session, new = _claim(core, client_id) if durable else (Session(client_id, None, MQTT_5), True)
-    subscriber = core.sessions.local[session] = Subscriber(core, session, size)
+    subscriber = core.sessions.local[session] = Subscriber(core, session, size, timeout)
     core.sessions.set_bounds(session, None)
     client = ClientFacts(client_id, None, protocol_version=MQTT_5)
     batch = COMMITTED

@@ -1,7 +1,8 @@
 """The subscriber of this process: messages come out of it as an asynchronous iterator."""
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Generator
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from attrs import define, field
@@ -13,6 +14,25 @@ from mqtrio.wire.packets import MQTT_5, UserProperties
 
 if TYPE_CHECKING:
     from mqtrio.engine.core import Core
+
+
+class Acknowledger(Protocol):
+    """Who is told that a message is dealt with."""
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """A message of a durable session is dealt with."""
+
+
+class Done:
+    """An awaitable of every asynchronous library that never waits."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+DONE: Final = Done()
 
 
 @define(eq=False)
@@ -36,18 +56,19 @@ class ReceivedMessage:
     subscription_identifiers: tuple[int, ...] = ()
     #: Client identifier of the publisher; "" for the broker and its own program.
     publisher: str = ""
-    _subscriber: "Subscriber | None" = field(default=None, repr=False, alias="subscriber")
+    _subscriber: Acknowledger | None = field(default=None, repr=False, alias="subscriber")
     _delivery: Delivery | None = field(default=None, repr=False, alias="delivery")
 
-    async def ack(self) -> None:
+    def ack(self) -> Awaitable[None]:
         """The message is dealt with: a durable session will not get it again.
 
-        Does nothing for a message of a subscriber without a session, or one acknowledged before.
+        It is done when this returns; `await` it or not, in Trio, in asyncio and in neither. Does
+        nothing for a message of a subscriber without a session, or one acknowledged before.
         """
-        await trio.lowlevel.checkpoint()
         if self._delivery is not None and self._subscriber is not None:
             delivery, self._delivery = self._delivery, None
             self._subscriber.acknowledge(delivery)
+        return DONE
 
 
 def received(
@@ -83,6 +104,7 @@ class Subscriber:
         "_size",
         "_arrived",
         "_error",
+        "timeout",
         "session",
         "dropped",
         "out",
@@ -94,8 +116,12 @@ class Subscriber:
         "link",
     )
 
-    def __init__(self, core: "Core", session: Session, size: int) -> None:
+    def __init__(
+        self, core: "Core", session: Session, size: int, timeout: float | None = None
+    ) -> None:
         self._core = core
+        #: Seconds without a message after which the iteration ends; None for never.
+        self.timeout = timeout
         self._buffer: deque[ReceivedMessage] = deque()
         self._size = size
         self._arrived = trio.Event()
@@ -121,18 +147,50 @@ class Subscriber:
         return self
 
     async def __anext__(self) -> ReceivedMessage:
+        """The next message, as `receive` gives it; no more come after `timeout` of `subscribe`."""
+        try:
+            return await self.receive(timeout=self.timeout)
+        except trio.TooSlowError:
+            raise StopAsyncIteration from None
+
+    async def receive(self, *, timeout: float | None = None) -> ReceivedMessage:
         """The next message.
 
-        Raises BrokerStopped when the broker ends under way, RefusedError when the session was
-        ended, StoreError when it could not be stored (its messages come again to the next
-        subscriber), and trio.ClosedResourceError when the block has been left.
+        Raises trio.TooSlowError when none has come for `timeout` seconds, BrokerStopped when the
+        broker ends under way, RefusedError when the session was ended, StoreError when it could not
+        be stored (its messages come again to the next subscriber), and trio.ClosedResourceError
+        when the block has been left.
         """
         await trio.lowlevel.checkpoint()
-        while not self._buffer:
-            if self._error is not None:
-                raise self._error
-            self._arrived = trio.Event()
+        if not self.ready:
+            await self.wait(timeout)
+        return self.take()
+
+    # -- for those who take messages without Trio
+
+    def __len__(self) -> int:
+        """How many messages can be taken now."""
+        return len(self._buffer)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` has something to say."""
+        return bool(self._buffer) or self._error is not None
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is `ready`; raises trio.TooSlowError after `timeout` seconds."""
+        if timeout is not None:
+            with trio.fail_after(timeout):
+                await self.wait()
+        while not self.ready:
+            if self._arrived.is_set():
+                self._arrived = trio.Event()
             await self._arrived.wait()
+
+    def take(self) -> ReceivedMessage:
+        """The next message, which must be there; or raises what has ended the subscription."""
+        if not self._buffer and self._error is not None:
+            raise self._error
         message = self._buffer.popleft()
         self.progress += len(message.payload) + OVERHEAD
         if message._delivery is not None and self.session.ends_with_connection:
@@ -143,10 +201,6 @@ class Subscriber:
             self.blocked = False
             self._core.turn(self._core.deliveries.pump, self.session)
         return message
-
-    async def receive(self) -> ReceivedMessage:
-        """The next message; the same as one step of the iteration."""
-        return await self.__anext__()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """A message of a durable session is dealt with."""
