@@ -24,6 +24,14 @@ GUEST: Final = trio.lowlevel.RunVar["Guest | None"]("mqtrio.embed", None)
 YEAR: Final = 365 * 24 * 3600.0
 
 
+def _trio_runs() -> bool:
+    try:
+        trio.lowlevel.current_root_task()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Waiter:
     """Lets a task of asyncio wait for what happens in Trio."""
 
@@ -115,6 +123,8 @@ class Guest:
         self._queue = SimpleQueue[Callable[[], object]]()
         self._hosts: dict[asyncio.AbstractEventLoop, Host] = {}
         self._thread = threading.get_ident()
+        if _trio_runs():
+            raise RuntimeError("Trio runs in this thread already: use mqtrio.open_broker there")
         self._over = trio.Event()
         self._waiters: list[Waiter] = []
         self.closing = False
@@ -198,8 +208,6 @@ class Guest:
         while (guest := cls.current()) is not None and guest.closing:
             await guest.wait_done()
         if guest is None:
-            if trio.lowlevel.in_trio_run():
-                raise RuntimeError("Trio runs in this thread already: use mqtrio.open_broker there")
             guest = cls()
         loop = asyncio.get_running_loop()
         host = guest._hosts.get(loop)

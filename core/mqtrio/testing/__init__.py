@@ -19,6 +19,8 @@ from mqtrio.testing.check_layer import check_layer as check_layer
 from mqtrio.testing.check_plugin import check_plugin as check_plugin
 from mqtrio.testing.check_store import check_store as check_store
 from mqtrio.testing.client import Client as Client
+from mqtrio.testing.fixture import MqttBroker as MqttBroker
+from mqtrio.testing.fixture import open_test_broker as open_test_broker
 from mqtrio.testing.harness import Harness as Harness
 from mqtrio.testing.harness import open_harness as open_harness
 from mqtrio.testing.peer import Closed as Closed
@@ -55,6 +57,7 @@ __all__ = [  # noqa: PLE0604 - the packets are strings
     "FaultyStore",
     "Harness",
     "HookRecorder",
+    "MqttBroker",
     "Peer",
     "TornStream",
     "check_authenticator",
@@ -62,5 +65,12 @@ __all__ = [  # noqa: PLE0604 - the packets are strings
     "check_plugin",
     "check_store",
     "open_harness",
+    "open_test_broker",
     *PACKETS.split(),
+=======
+    "MqttBroker",
+    "Peer",
+    "open_harness",
+    "open_test_broker",
+>>>>>>> dc17692 (Give pytest the fixtures mqtt_broker and mqtt_broker_session)
 ]
