@@ -26,7 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Import the broker before the first fixture starts, if there will be one."""
-    if any(name in getattr(item, "fixturenames", ()) for item in session.items for name in FIXTURES):
+    if any(
+        name in getattr(item, "fixturenames", ()) for item in session.items for name in FIXTURES
+    ):
         import mqtrio.testing  # noqa: F401
 
 

@@ -26,3 +26,9 @@ def run(kind: str, main: Callable[[], Coroutine[Any, Any, T]], *, debug: bool = 
 
 
 LOOPS = ("asyncio", "uvloop")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop go on until something is so, that Trio or another thread brings about."""
+    while not condition():  # noqa: ASYNC110 - nothing of asyncio tells of it
+        await asyncio.sleep(0)

@@ -19,7 +19,7 @@ from mqtrio.embed import (
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import assert_type
+    from typing import assert_type
 
 COLOURS = (AsyncioBroker, BlockingBroker)
 
@@ -90,9 +90,10 @@ def types_are_visible(asynchronous: AsyncioBroker, blocking: BlockingBroker) -> 
     """Never run: mypy reads it."""
     if TYPE_CHECKING:
         assert_type(blocking.publish("a", qos=1), mqtrio.PublishResult)
-        assert_type(
+        publishing = assert_type(
             asynchronous.publish("a", qos=1), Coroutine[Any, Any, mqtrio.PublishResult]
         )
+        publishing.close()
         assert_type(blocking.request("a"), mqtrio.ReceivedMessage)
         assert_type(blocking.retained(), list[mqtrio.ReceivedMessage])
         assert_type(asynchronous.statistics(), mqtrio.BrokerStatistics)
@@ -104,7 +105,7 @@ def types_are_visible(asynchronous: AsyncioBroker, blocking: BlockingBroker) -> 
         )
         blocking.publish(1)  # type: ignore[arg-type]  # which is what is tested
         blocking.publish("a", quality=1)  # type: ignore[call-arg]  # which is what is tested
-        asynchronous.subscribe("a", size="1")  # type: ignore[arg-type]  # which is what is tested
+        blocking.subscribe("a", size="1")  # type: ignore[arg-type]  # which is what is tested
 
 
 def test_wrong_arguments_are_type_errors_in_every_colour() -> None:

@@ -170,6 +170,7 @@ class AsyncioBroker:
     add_plugin = passed(Broker.add_plugin)
     remove_plugin = passed(Broker.remove_plugin)
     reconsider = passed(Broker.reconsider)
+    explain = awaited(Broker.explain)
     statistics = passed(Broker.statistics)
     stop = passed(Broker.stop)
     wait_stopped = awaited(Broker.wait_stopped)
@@ -186,12 +187,16 @@ class AsyncioOpening(AbstractAsyncContextManager[AsyncioBroker]):
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._cancelled = False
+        #: Nobody will wait for the end.
+        self._abandoned = False
 
     def _changed(self) -> None:
         if self._waiter is not None:
             self._waiter.ring()
         if self._running.ended and self._task is not None and not self._task.done():
             self._cancelled = self._task.cancel()
+        if self._running.ended and self._abandoned and self._guest is not None:
+            self._guest.leave(self._running)
 
     async def __aenter__(self) -> AsyncioBroker:
         running = self._running
@@ -201,6 +206,9 @@ class AsyncioOpening(AbstractAsyncContextManager[AsyncioBroker]):
             await self._waiter.wait(
                 lambda: running.broker is not None or running.ended, running.abort
             )
+        except GeneratorExit:
+            self._abandoned = True
+            raise
         except asyncio.CancelledError:
             await self._end()
             raise
@@ -224,8 +232,9 @@ class AsyncioOpening(AbstractAsyncContextManager[AsyncioBroker]):
             running.stop()
         else:
             running.abort()
-        if kind is GeneratorExit:
-            return  # the task was thrown away, and can't wait: `Guest.loop_closed`
+        if kind is GeneratorExit:  # the task was thrown away, and can't wait
+            self._abandoned = True
+            return
         await self._end()
         if self._cancelled and task is not None and task is asyncio.current_task():
             if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
@@ -242,12 +251,19 @@ class AsyncioOpening(AbstractAsyncContextManager[AsyncioBroker]):
         running, guest = self._running, self._guest
         assert guest is not None
         waiter = self._waiter = Waiter()
+        cancelled: asyncio.CancelledError | None = None
         try:
             await waiter.wait(lambda: running.ended, running.abort)
-        finally:
-            guest.leave(running)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except GeneratorExit:
+            self._abandoned = True
+            raise
+        guest.leave(running)
         if guest.closing:
             await guest.wait_done()
+        if cancelled is not None:
+            raise cancelled
 
 
 def opener(

@@ -1,5 +1,6 @@
 """A broker for programs without an event loop: Trio in a thread of its own, and blocking calls."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -231,6 +232,7 @@ class BlockingBroker:
     add_plugin = passed(Broker.add_plugin)
     remove_plugin = passed(Broker.remove_plugin)
     reconsider = passed(Broker.reconsider)
+    explain = blocking(Broker.explain)
     statistics = passed(Broker.statistics)
     stop = passed(Broker.stop)
     wait_stopped = blocking(Broker.wait_stopped)
@@ -256,6 +258,8 @@ def opener(
             if running.broker is not None:
                 yield BlockingBroker(thread)
         except BaseException as error:
+            if sys.is_finalizing():  # nobody has ever left the block, and threads run no more
+                raise
             thread.leave(running.abort)
             if running.error is None:
                 raise
