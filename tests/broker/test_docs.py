@@ -1,6 +1,7 @@
 """What docs/embedding.md shows runs, and what it lists is what there is."""
 
 import ast
+import asyncio
 import inspect
 import re
 from pathlib import Path
@@ -28,7 +29,9 @@ def functions() -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "own_stream"])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("own_stream", "with_asyncio")]
+)
 async def test_it_runs(name: str, autojump_clock: MockClock) -> None:
     function = functions()[name]
     if not inspect.signature(function).parameters:
@@ -47,6 +50,14 @@ async def test_a_stream_of_ones_own(autojump_clock: MockClock) -> None:
         assert client.listener == "serial"
         await functions()["looking"](broker)
         await ours.aclose()
+
+
+def test_with_asyncio() -> None:
+    asyncio.run(functions()["with_asyncio"]())
+
+
+def test_with_threads() -> None:
+    functions()["with_threads"]()
 
 
 def test_all_blocks_are_run() -> None:

@@ -67,10 +67,4 @@ __all__ = [  # noqa: PLE0604 - the packets are strings
     "open_harness",
     "open_test_broker",
     *PACKETS.split(),
-=======
-    "MqttBroker",
-    "Peer",
-    "open_harness",
-    "open_test_broker",
->>>>>>> dc17692 (Give pytest the fixtures mqtt_broker and mqtt_broker_session)
 ]
