@@ -9,6 +9,7 @@ import pytest
 
 from mqtrio import load_config
 from mqtrio_plugins.acl import AclRule, AclSettings
+from mqtrio_plugins.limits import Bounds, LimitsSettings
 from mqtrio_plugins.rewrite import RewriteRule, RewriteSettings
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
@@ -16,6 +17,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 #: Page -> the settings classes that it describes.
 CLASSES: dict[str, list[type[Any]]] = {
     "acl": [AclSettings, AclRule],
+    "limits": [LimitsSettings, Bounds],
     "rewrite": [RewriteSettings, RewriteRule],
 }
 
