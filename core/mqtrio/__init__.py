@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mqtrio.config import PluginSpec as PluginSpec
     from mqtrio.config import load_config as load_config
     from mqtrio.config import read_settings as read_settings
+    from mqtrio.engine.link import PeerFacts as PeerFacts
     from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
     from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
@@ -81,6 +82,8 @@ if TYPE_CHECKING:
     from mqtrio.info import PublishResult as PublishResult
     from mqtrio.info import SessionInfo as SessionInfo
     from mqtrio.net.addresses import BoundAddress as BoundAddress
+    from mqtrio.net.layers import Layer as Layer
+    from mqtrio.net.layers import LayerFactory as LayerFactory
     from mqtrio.opening import open_broker as open_broker
     from mqtrio.opening import serve_broker as serve_broker
     from mqtrio.reasons import ReasonCode as ReasonCode
@@ -96,6 +99,27 @@ if TYPE_CHECKING:
     from mqtrio.state.topics import filters_overlap as filters_overlap
     from mqtrio.state.topics import split_shared as split_shared
     from mqtrio.state.topics import topic_matches as topic_matches
+    from mqtrio.store.changes import Change as Change
+    from mqtrio.store.changes import MessagePut as MessagePut
+    from mqtrio.store.changes import MessageRemoved as MessageRemoved
+    from mqtrio.store.changes import QueuedPut as QueuedPut
+    from mqtrio.store.changes import QueuedReleased as QueuedReleased
+    from mqtrio.store.changes import QueuedRemoved as QueuedRemoved
+    from mqtrio.store.changes import QueuedSent as QueuedSent
+    from mqtrio.store.changes import ReceivedPut as ReceivedPut
+    from mqtrio.store.changes import ReceivedRemoved as ReceivedRemoved
+    from mqtrio.store.changes import RetainedPut as RetainedPut
+    from mqtrio.store.changes import RetainedRemoved as RetainedRemoved
+    from mqtrio.store.changes import SessionClosed as SessionClosed
+    from mqtrio.store.changes import SessionPut as SessionPut
+    from mqtrio.store.changes import SessionRemoved as SessionRemoved
+    from mqtrio.store.changes import SubscriptionPut as SubscriptionPut
+    from mqtrio.store.changes import SubscriptionRemoved as SubscriptionRemoved
+    from mqtrio.store.changes import WillPut as WillPut
+    from mqtrio.store.changes import WillRemoved as WillRemoved
+    from mqtrio.store.protocol import Loaded as Loaded
+    from mqtrio.store.protocol import LoadedSession as LoadedSession
+    from mqtrio.store.protocol import QueuedRow as QueuedRow
     from mqtrio.store.protocol import Store as Store
     from mqtrio.wire.packets import PublishProperties as PublishProperties
     from mqtrio.wire.packets import Will as Will
@@ -106,6 +130,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "broker": "Broker",
     "config": "Configuration PluginSpec load_config read_settings",
+    "engine.link": "PeerFacts",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
     "StoreError",
@@ -127,12 +152,16 @@ _PUBLIC = {
     "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
     "opening": "open_broker serve_broker",
     "net.addresses": "BoundAddress",
+    "net.layers": "Layer LayerFactory",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
     "state.filters": "FilterMap",
     "state.topics": "check_topic check_topic_filter filter_covers filters_overlap split_shared "
     "topic_matches",
-    "store.protocol": "Store",
+    "store.changes": "Change MessagePut MessageRemoved QueuedPut QueuedReleased QueuedRemoved "
+    "QueuedSent ReceivedPut ReceivedRemoved RetainedPut RetainedRemoved SessionClosed SessionPut "
+    "SessionRemoved SubscriptionPut SubscriptionRemoved WillPut WillRemoved",
+    "store.protocol": "Loaded LoadedSession QueuedRow Store",
     "wire.packets": "PublishProperties Will",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}

@@ -230,7 +230,7 @@ class NoHook:
         (NameIsEnough, "a good name without a password must be refused"),
         (PasswordIsOptional, "a good name without a password must be refused"),
         (Prefix, "without its last byte must be refused"),
-        (CStrings, "a good password and a zero byte must be refused"),
+        (CStrings, "a good password, a zero byte and more must be refused"),
         (AnyCase, "in the other case must be refused"),
         (LetsOthersIn, "an empty name must be refused|an unknown name must be refused"),
         (Raises, "no UTF-8: the plugin must answer, and raised UnicodeDecodeError"),

@@ -57,6 +57,11 @@ class Greeter(mqtrio.Plugin[Greeting]):
     def published(self, event: mqtrio.PublishedEvent) -> None:
         pass
 
+    @classmethod
+    @hookimpl
+    def commands(cls, event: mqtrio.CommandsEvent) -> dict[str, Any]:
+        return {}
+
 
 async def test_a_right_plugin() -> None:
     other, wrong = Greeting(text="good morning"), Greeting(text="")

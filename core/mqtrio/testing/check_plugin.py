@@ -95,12 +95,17 @@ def _check_class(plugin_class: Callable[..., Any]) -> None:
         name
         for name in HOOKS
         if any(name in vars(cls) for cls in own)
-        and getattr(inspect.getattr_static(plugin_class, name), _MARK, None) is None
+        and not _is_marked(inspect.getattr_static(plugin_class, name))
     ]
     rule(
         not unmarked,
         f"methods with the name of a hook must be marked by @mqtrio.hookimpl: {named(unmarked)}",
     )
+
+
+def _is_marked(method: object) -> bool:
+    """Whether a method of a class, perhaps a class method, has pluggy's mark."""
+    return hasattr(method, _MARK) or hasattr(getattr(method, "__func__", None), _MARK)
 
 
 def _check_makes(plugin_class: Callable[..., Any], settings: Any) -> None:
