@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from mqtrio import Allow, Challenge, Deny, RefusedError, Reject
+from mqtrio import Allow, Challenge, Deny, RefusedError, Reject, hookimpl
 from mqtrio.testing import Harness, HookRecorder, Peer, open_harness
 from mqtrio.wire.packets import (
     Auth,
@@ -316,6 +316,30 @@ async def test_permissions_that_fail_deny(fault: str, caplog: pytest.LogCaptureF
         ("permissions", "authorize_subscribe", kind),
     ]
     assert SECRET not in " ".join(record.getMessage() for record in caplog.records)
+
+
+async def test_a_plugin_that_writes_to_an_event_spoils_no_other_message() -> None:
+    """Messages that come together may share an event; each is judged and told as it came."""
+    judged: list[tuple[str, str, int]] = []
+    told: list[tuple[str, str, int]] = []
+
+    def noting(notes: list[tuple[str, str, int]], answer: Any) -> Callable[[Any], Any]:
+        def note(event: Any) -> Any:
+            notes.append((event.topic, event.origin, event.qos))
+            event.topic, event.origin, event.qos, event.retain = "other", "local", 2, True
+            return answer
+
+        return note
+
+    class Scribe:
+        authorize_publish = staticmethod(hookimpl(noting(judged, Allow())))
+        published = staticmethod(hookimpl(noting(told, None)))
+
+    async with open_harness(plugins=[Scribe()]) as harness:
+        peer = await harness.connect("peer")
+        await peer.send(*(Publish("a", b"%d" % number) for number in range(4)))
+        await peer.settle()
+    assert judged == told == [("a", "client", 0)] * 4
 
 
 # -- subscriptions

@@ -61,6 +61,9 @@ def _ask(
     for packet in packets:
         if references(event) == OWN and event.scratch is None:
             event.payload = packet.payload
+            # All of it: a plugin that writes to events must not decide about the next message.
+            event.client, event.topic, event.qos, event.retain = client, topic, 0, False
+            event.properties, event.origin = None, "client"
         else:
             event = PublishEvent(client, topic, packet.payload)
         try:
@@ -116,6 +119,9 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
     for packet in packets[1:]:
         if references(event) == OWN and event.scratch is None:
             event.payload = packet.payload
+            # All of it: a plugin that writes to events must not decide about the next message.
+            event.client, event.topic, event.qos, event.retain = client, topic, 0, False
+            event.properties, event.origin = None, "client"
         else:
             event = PublishEvent(client, topic, packet.payload)
         for call in calls:

@@ -1,9 +1,8 @@
 """What hooks are told: one event for each hook, so that a new field never breaks a signature.
 
-Events are to be read. Whoever wants something changed answers with a changed copy
-(`PublishEvent.changed`, `SubscribeEvent.changed`); setting an attribute changes nothing for the
-broker. The event of each message is a plain slotted class, for its cost; the others are attrs
-values.
+Events are to be read, never to be written: all who are asked share one. Whoever wants something
+changed answers with a changed copy (`PublishEvent.changed`, `SubscribeEvent.changed`). The event of
+each message is a plain slotted class, for its cost; the others are attrs values.
 
 Passwords, authentication data and payloads are left out of every repr.
 """
