@@ -20,7 +20,7 @@ from mqtrio import (
     check_topic,
     topic_matches,
 )
-from mqtrio.testing import HookRecorder, Peer, open_harness
+from mqtrio.testing import HookRecorder, Peer, check_plugin, open_harness
 from mqtrio.wire.packets import (
     PubAck,
     Publish,
@@ -161,6 +161,14 @@ def test_bad_rules(rule: dict[str, str], why: str) -> None:
 
 
 # -- in a broker
+
+
+async def test_the_contract(autojump_clock: MockClock) -> None:
+    await check_plugin(
+        Rewrite,
+        RewriteSettings(rules=(RewriteRule(topic="old/#", to="new/{1}"),)),
+        other_settings=RewriteSettings(rules=(RewriteRule(topic="#", maximum_qos=1),)),
+    )
 
 
 async def test_a_client_sees_the_new_name_and_ends_the_old_one(autojump_clock: MockClock) -> None:

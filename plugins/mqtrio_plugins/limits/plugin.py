@@ -154,9 +154,10 @@ class Limiter(Plugin[LimitsSettings]):
         """Take a message from the buckets, and pause its client for as long as they are in debt."""
         if event.origin != "client":
             return None
-        usages = self._connections.get(event).usages
+        connection = self._connections.get(event)
+        usages = connection.usages
         if usages is None:
-            usages = self._connections.get(event).usages = self._usages(event.client)
+            usages = connection.usages = self._usages(event.client)
         longest, why = 0.0, ""
         size = len(event.topic) + len(event.payload)
         now = trio.current_time()

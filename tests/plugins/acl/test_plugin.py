@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from mqtrio import Allow, ConfigurationError, Deny, ReasonCode, ReconfigureEvent, load_config
-from mqtrio.testing import HookRecorder, Peer, open_harness
+from mqtrio.testing import HookRecorder, Peer, check_plugin, open_harness
 from mqtrio.wire.packets import PubAck, Publish, SubAck, Subscribe, SubscriptionRequest, Will
 from mqtrio_plugins.acl import Acl, AclRule, AclSettings
 
@@ -50,6 +50,18 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await trio.sleep(1)
     pytest.fail("it did not happen")
+
+
+async def test_the_contract(tmp_path: Path) -> None:
+    """On a real clock, as files are read in a thread."""
+    file = tmp_path / "acl"
+    file.write_text("topic readwrite #\n")
+    await check_plugin(
+        Acl,
+        AclSettings(acl_file=file),
+        other_settings=AclSettings(rules=(AclRule(readwrite=("#",)),)),
+        wrong_settings=AclSettings(file=tmp_path / "missing"),
+    )
 
 
 async def test_publish_and_subscribe(autojump_clock: MockClock) -> None:
