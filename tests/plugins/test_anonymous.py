@@ -6,13 +6,17 @@ import pytest
 from trio.testing import MockClock
 
 from mqtrio import Deny, Listener, ReasonCode, Settings, open_broker
-from mqtrio.testing import HookRecorder, open_harness
+from mqtrio.testing import HookRecorder, check_plugin, open_harness
 from mqtrio.wire.packets import ConnAck
 from mqtrio_plugins.anonymous import Anonymous, AnonymousSettings
 
 
 def anonymous(**settings: Any) -> Anonymous:
     return Anonymous(AnonymousSettings(**settings), name="anonymous")
+
+
+async def test_the_contract(autojump_clock: MockClock) -> None:
+    await check_plugin(Anonymous, AnonymousSettings(username="guest"))
 
 
 @pytest.mark.parametrize("version", [4, 5])

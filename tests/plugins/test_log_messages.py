@@ -7,7 +7,7 @@ import pytest
 from trio.testing import MockClock
 
 from mqtrio import ConfigurationError, Deny, Drop, ReconfigureEvent
-from mqtrio.testing import HookRecorder, open_harness
+from mqtrio.testing import HookRecorder, check_plugin, open_harness
 from mqtrio_plugins.log_messages import LogMessages, LogMessagesSettings
 
 LOGGER = "mqtrio.plugins.log"
@@ -24,6 +24,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.fixture(autouse=True)
 def _everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, LOGGER)
+
+
+async def test_the_contract(autojump_clock: MockClock) -> None:
+    other = LogMessagesSettings(topics=("a",), payload=True)
+    await check_plugin(LogMessages, LogMessagesSettings(), other_settings=other)
 
 
 async def test_messages_of_some_topics(

@@ -9,8 +9,12 @@ import pytest
 
 from mqtrio import load_config
 from mqtrio_plugins.acl import AclRule, AclSettings
+from mqtrio_plugins.anonymous import AnonymousSettings
 from mqtrio_plugins.limits import Bounds, LimitsSettings
+from mqtrio_plugins.log_messages import LogMessagesSettings
+from mqtrio_plugins.passwords import PasswordsSettings
 from mqtrio_plugins.rewrite import RewriteRule, RewriteSettings
+from mqtrio_plugins.sys_topics import SysTopicsSettings
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 
@@ -19,6 +23,10 @@ CLASSES: dict[str, list[type[Any]]] = {
     "acl": [AclSettings, AclRule],
     "limits": [LimitsSettings, Bounds],
     "rewrite": [RewriteSettings, RewriteRule],
+    "anonymous": [AnonymousSettings],
+    "log_messages": [LogMessagesSettings],
+    "passwords": [PasswordsSettings],
+    "sys_topics": [SysTopicsSettings],
 }
 
 

@@ -137,6 +137,8 @@ def _username(text: str) -> str:
 def _password(data: bytes) -> bytes:
     if not data:
         raise _Failure("the password is empty")
+    if b"\0" in data:
+        raise _Failure("the password has a zero byte in it")
     if len(data) > 65_535:
         raise _Failure("MQTT has no room for a password of more than 65,535 bytes")
     return data

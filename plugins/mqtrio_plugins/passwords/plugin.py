@@ -93,7 +93,8 @@ class Passwords(Plugin[PasswordsSettings]):
         kept = self._users.get(username)
         if kept is None and self.settings.unknown == "pass":
             return None
-        if password is None:
+        # To scrypt and PBKDF2 a password and the same with zero bytes behind it are one.
+        if password is None or b"\0" in password:
             return _WRONG
         if kept is not None and self._verifier.remembers(username, password, kept):
             return _WELCOME

@@ -111,6 +111,7 @@ def test_many_at_once(
     [
         (b"carl:c\nsecret\n", "line 2: expected USERNAME:PASSWORD"),
         (b"carl:c\nzoe:\n", "line 2: the password is empty"),
+        (b"carl:c\nzoe:secret\0\n", "line 2: the password has a zero byte"),
         (b"carl:c\nb\xfcb:secret\n", "line 2: this is not UTF-8"),
         (b"carl:c\n#x:secret\n", "line 2: a username"),
     ],

@@ -19,8 +19,15 @@ from mqtrio import (
     ReconfigureEvent,
     Settings,
 )
-from mqtrio.testing import Harness, HookRecorder, Peer, open_harness
-from mqtrio_plugins.passwords import PasswordsSettings
+from mqtrio.testing import (
+    Harness,
+    HookRecorder,
+    Peer,
+    check_authenticator,
+    check_plugin,
+    open_harness,
+)
+from mqtrio_plugins.passwords import Passwords, PasswordsSettings
 from mqtrio_plugins.passwords.file import write
 from mqtrio_plugins.passwords.hashes import Scrypt, parse
 from tests.plugins.passwords.kit import after, cheap, passwords, until, write_users
@@ -53,12 +60,30 @@ async def let_in(harness: Harness, username: str, password: bytes) -> Peer:
     return peer
 
 
+async def test_the_contract_of_plugins(file: Path, tmp_path: Path) -> None:
+    await check_plugin(
+        Passwords,
+        PasswordsSettings(file=file),
+        other_settings=PasswordsSettings(file=write_users(tmp_path / "others", {"zoe": "z"})),
+        wrong_settings=PasswordsSettings(file=tmp_path / "missing"),
+    )
+
+
+async def test_the_contract_of_authenticators(file: Path) -> None:
+    await check_authenticator(
+        lambda: passwords(file),
+        good=[("ann", b"a"), ("bob", b"b")],
+        bad=[("ann", b"b"), ("eve", b"a"), ("ann", None)],
+    )
+
+
 async def test_who_gets_in(file: Path, mock_clock: MockClock) -> None:
     async with open_harness(plugins=[passwords(file)]) as harness:
         await let_in(harness, "ann", b"a")
         await let_in(harness, "bob", b"b")
         await refused(harness, "ann", b"b")
         await refused(harness, "ann", b"")
+        await refused(harness, "ann", b"a\0")
         await refused(harness, "ann", None)
         await refused(harness, "eve", b"a")
         await refused(harness, "eve", None)
