@@ -42,6 +42,23 @@ PRINTS = {
         ann\ with\ 'a\ guess'\ at\ ann/door:\ Bad\ user\ name\ or\ password \n
         eve\ with\ 'anything'\ at\ ann/door:\ Bad\ user\ name\ or\ password \n
         """,
+    "with_asyncio": r"""
+        listening\ on\ port\ \d+ \n
+        boiler/state:\ on \n
+        pump/state:\ on \n
+        valve/state:\ on \n
+        """,
+    "with_fastapi": r"""
+        {'detail':\ 'it\ has\ never\ said\ a\ word'} \n
+        {'name':\ 'attic',\ 'value':\ '30'} \n
+        {'heard':\ True} \n
+        the\ lamp\ goes\ on \n
+        {'heard':\ False} \n
+        """,
+    "with_flask": r"""
+        {'name':\ 'attic',\ 'values':\ \['30'\]} \n
+        {'answer':\ 'fine'} \n
+        """,
     "own_stream": r"""
         visitor:\ hello\ over\ a\ Unix\ socket \n
         1\ connection,\ 0\ mistakes \n

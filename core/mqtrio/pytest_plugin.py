@@ -29,6 +29,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if any(
         name in getattr(item, "fixturenames", ()) for item in session.items for name in FIXTURES
     ):
+        import mqtrio.config
         import mqtrio.testing  # noqa: F401
 
 
