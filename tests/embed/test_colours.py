@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 COLOURS = (AsyncioBroker, BlockingBroker)
 
 #: What only a program on Trio can have, and why.
-ONLY_TRIO = {"serve_stream": "serves a stream of Trio"}
+ONLY_TRIO = {
+    "serve_stream": "serves a stream of Trio",
+    "hook": "gives plugins what they call in Trio",
+}
 
 
 def public(kind: type) -> set[str]:
