@@ -347,7 +347,7 @@ class Broker:
 
         def anonymous_allowed(url: str) -> bool:
             # What isn't known by its URL is reached from this machine only.
-            return core.anonymous_allowed(PeerFacts(address="", listener=url, local=True))
+            return core.doors.anonymous_allowed(PeerFacts(address="", listener=url, local=True))
 
         return await explain(core.hooks, core.settings, question, anonymous_allowed)
 

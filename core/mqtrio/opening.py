@@ -17,7 +17,7 @@ from mqtrio.errors import BrokerStopped, ConfigurationError, PluginError, sole_e
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
-from mqtrio.net.addresses import BoundAddress, parse_listener
+from mqtrio.net.addresses import parse_listener
 from mqtrio.net.network import Network, open_network
 from mqtrio.settings import Listener, Settings
 from mqtrio.store.journal import Failure, Journal
@@ -123,7 +123,7 @@ async def _assembled(
             await restorer.start()
             addresses = [parse_listener(listener.url) for listener in listeners]
             async with open_network(core, addresses) as network:
-                _check_doors(core, listeners, network.listeners)
+                _set_doors(core, network, listeners)
                 broker = Broker(core, life, network)
                 async with _running(core, life, network, broker):
                     yield broker
@@ -169,22 +169,19 @@ def _listeners(listen: Iterable[str] | str | None, settings: Settings) -> list[L
     return list(settings.listener) or [Listener(url=DEFAULT_LISTENER)]
 
 
-def _check_doors(core: Core, listeners: list[Listener], bound: tuple[BoundAddress, ...]) -> None:
-    """No door stands open to other machines unless somebody said so."""
-    for listener in listeners:
-        if listener.allow_anonymous is not None:
-            core.anonymous[listener.url] = listener.allow_anonymous
-            continue
-        local = all(address.local for address in bound if address.url == listener.url)
-        if not local:
-            core.anonymous[listener.url] = False
-            if not core.hooks.authenticate:
-                raise ConfigurationError(
-                    f"listener {listener.url}: other machines can reach it and nobody "
-                    "authenticates the clients. Give the broker a plugin that does, listen on "
-                    "127.0.0.1 only, or set allow_anonymous = true for this listener "
-                    "(--allow-anonymous on the command line) to let everybody in"
-                )
+def _set_doors(core: Core, network: Network, listeners: list[Listener]) -> None:
+    """Put the rules of listeners in force, also of those that only name a program's streams.
+
+    Raises ConfigurationError for rules that can't be.
+    """
+    outside = {address.url for address in network.listeners if not address.local}
+    every = {listener.url: listener for listener in (*core.settings.listener, *listeners)}
+    core.doors.set([(listener, url in outside) for url, listener in every.items()])
+    network.maximum = {
+        url: listener.max_connections
+        for url, listener in every.items()
+        if listener.max_connections is not None
+    }
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from mqtrio import (
     RefusedError,
     SubscribeEvent,
 )
+from mqtrio.settings import Listener, Settings
 from mqtrio.testing import HookRecorder, open_harness
 from mqtrio.wire.packets import (
     Auth,
@@ -72,8 +73,8 @@ async def test_what_the_client_said_is_what_authenticate_is_told() -> None:
 
 async def test_nobody_vouches_for_an_anonymous_clients_name() -> None:
     recorder = HookRecorder("client_connected", answers={"authenticate": None})
-    async with open_harness(plugins=[recorder]) as harness:
-        harness.broker._core.anonymous["stream"] = True
+    open_door = Settings(listener=(Listener(url="stream", allow_anonymous=True),))
+    async with open_harness(plugins=[recorder], settings=open_door) as harness:
         await harness.connect("peer", username="ann")
         assert harness.broker.clients()[0].username is None
     assert recorder.of("client_connected")[0].username is None

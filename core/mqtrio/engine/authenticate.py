@@ -104,7 +104,8 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
     assert connect is not None
     assert exchange is not None
     event = event_for(connection, connect, packet.authentication_data)
-    answer = yield from combine.authenticate(core.hooks, event)
+    calls = core.doors.authenticators(connection.peer.listener)
+    answer = yield from combine.authenticate(core.hooks, event, calls)
     exchange.asked = False
     if connection.closed:
         return

@@ -28,7 +28,7 @@ from mqtrio.hooks.events import (
 )
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
-from mqtrio.state.session import LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_5_OWN, Session
+from mqtrio.state.session import LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
 from mqtrio.wire.encoder import encode_within
 from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, Connect, Will
@@ -65,7 +65,6 @@ def on_connect(connection: Connection, packet: Connect) -> None:
     core.arrivals += 1
     connection.arrival = core.arrivals
     connection.connect = packet
-    connection.weigh(weights.of_connect(packet))
     connection.version5 = packet.version == MQTT_5
     connection.maximum_packet_size = packet.maximum_packet_size or LARGEST
     connection.problem_information = packet.request_problem_information
@@ -74,6 +73,9 @@ def on_connect(connection: Connection, packet: Connect) -> None:
     client.username = packet.username
     client.protocol_version = packet.version
     client.tls = connection.link.peer.tls
+    if packet.will is not None and connection.mount is not None:
+        connection.mount.enter_will(packet.will)
+    connection.weigh(weights.of_connect(packet))
     _check_client_id(packet)
     if packet.will is not None:
         _check_will(connection, packet.will)
@@ -118,9 +120,10 @@ def _authenticate(connection: Connection, packet: Connect, data: bytes | None) -
     """One round: ask the plugins; let in, refuse, or send the next challenge [MQTT-4.12.0-2]."""
     core = connection.core
     answer: Allow | Deny | Challenge | None = None
-    if core.hooks.authenticate:
+    calls = core.doors.authenticators(connection.peer.listener)
+    if calls:
         event = event_for(connection, packet, data)
-        answer = yield from combine.authenticate(core.hooks, event)
+        answer = yield from combine.authenticate(core.hooks, event, calls)
     if connection.closed:
         return
     if isinstance(answer, Challenge):
@@ -152,7 +155,7 @@ def _anonymous(connection: Connection, packet: Connect) -> Allow:
     core = connection.core
     if packet.authentication_method is not None:  # [MQTT-4.12.0-1]
         raise ProtocolError(ReasonCode.BAD_AUTHENTICATION_METHOD, "unknown authentication method")
-    if not core.anonymous_allowed(connection.peer):
+    if not core.doors.anonymous_allowed(connection.peer):
         if packet.username is not None or packet.password is not None:
             raise ProtocolError(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "bad user name or password")
         raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "anonymous clients are not allowed here")
@@ -258,7 +261,7 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
         packet.receive_maximum or RECEIVE_MAXIMUM,
     )
     _set_profile(connection, session, packet)
-    connection.handlers = core.handlers.CONNECTED
+    connection.handlers = connection.connected_handlers()
     if connection.authentication is not None:
         connection.authentication.running = False
     if claim.present and packet.version != MQTT_3_1:
@@ -301,12 +304,13 @@ def _keep_alive(connection: Connection, packet: Connect, limits: ClientLimits) -
 
 def _set_profile(connection: Connection, session: Session, packet: Connect) -> None:
     core = connection.core
-    profile = WIRE_3
+    profile = WIRE_3 if connection.mount is None else WIRE_OWN
     if packet.version == MQTT_5:
         aliases = min(packet.topic_alias_maximum, core.limits.outgoing_topic_aliases)
         if aliases:
             connection.outgoing_aliases = OutgoingAliases(aliases)
-        profile = WIRE_5_OWN if aliases or packet.maximum_packet_size else WIRE_5
+        alone = aliases or packet.maximum_packet_size or connection.mount is not None
+        profile = WIRE_OWN if alone else WIRE_5
     session.version = packet.version
     if session.profile != profile:
         session.profile = profile

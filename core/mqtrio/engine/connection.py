@@ -24,6 +24,7 @@ from mqtrio.wire.packets import Connect, Disconnect, Packet, Publish
 if TYPE_CHECKING:
     from mqtrio.engine.authenticate import Exchange
     from mqtrio.engine.core import Core
+    from mqtrio.engine.mount import MountPoint
     from mqtrio.engine.wills import PendingWill
 
 # Why a connection does not go on with its input: bits of `hold`.
@@ -135,6 +136,14 @@ class Connection(Output):
         self.weigh(weights.CONNECTION)
         core.connections.add(self)
         self.watch(self.deadline)
+
+    #: The prefix of all its topics, in connections that have one (engine/mount.py).
+    mount: "MountPoint | None" = None
+
+    def connected_handlers(self) -> "dict[type, Handler]":
+        """What handles its packets once it is let in."""
+        handlers: dict[type, Handler] = self.core.handlers.CONNECTED
+        return handlers
 
     # -- input
 

@@ -11,7 +11,9 @@ from mqtrio.engine import handlers
 from mqtrio.engine.background import Background
 from mqtrio.engine.connection import STOPPING, Connection
 from mqtrio.engine.delivery import Deliveries
-from mqtrio.engine.link import Link, PeerFacts
+from mqtrio.engine.doors import Doors
+from mqtrio.engine.link import Link
+from mqtrio.engine.mount import MountedConnection
 from mqtrio.engine.observe import Observers
 from mqtrio.engine.pressure import Pressure
 from mqtrio.engine.recorder import FirstCommit, Recorder
@@ -96,9 +98,8 @@ class Core:
         self.subscriptions = Subscriptions(self)
         self.nursery: trio.Nursery | None = None
         self.background: Background | None = None
-        #: Listener URL -> whether clients that nobody authenticated are let in there; where nothing
-        #: is said, those of this machine are, unless a plugin authenticates.
-        self.anonymous: dict[str, bool] = {}
+        #: What holds for clients by the listener that they came by.
+        self.doors = Doors(hooks)
         #: Set by the network: has `flush` called soon, in a turn of its own.
         self.kick: Callable[[], None] = _nothing
         #: Told of every internal error after it was logged: the test kit raises them again.
@@ -239,6 +240,7 @@ class Core:
         self.now = self.clock.monotonic()
         if self.stopping:
             return None
+        client: ClientFacts | None = None
         if self.hooks.accept:
             client = ClientFacts(
                 address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
@@ -249,13 +251,10 @@ class Core:
                 log.info("refused %s: %s", link.peer, answer.why)
                 self.observers.not_accepted(client, answer)
                 return None
-            return Connection(self, link, client)
-        return Connection(self, link)
-
-    def anonymous_allowed(self, peer: PeerFacts) -> bool:
-        """Whether a client that nobody authenticated may use the listener it came by."""
-        said = self.anonymous.get(peer.listener)
-        return peer.local and not self.hooks.authenticate if said is None else said
+        mount = self.doors.of(link.peer.listener).mount
+        if mount is not None:
+            return MountedConnection(self, link, mount, client)
+        return Connection(self, link, client)
 
     def refuse(
         self,
@@ -302,6 +301,8 @@ class Core:
 
     def hooks_changed(self, names: frozenset[str]) -> None:
         """Plugins have come or gone: what was decided with the old ones is void."""
+        if "authenticate" in names:
+            self.doors.refresh()
         for connection in self.connections:
             connection.ask_again()
         if self.background is not None and "run" in names:

@@ -115,9 +115,9 @@ class Deliveries:
             elif session.stored and delivery.qos == 2 and not delivery.packet_id:
                 session.open_flight(delivery)
                 core.recorder.identified(session, delivery)
-            elif not outlet.transmit(delivery):
+            elif (refused := outlet.transmit(delivery)) is not None:
                 self.settle(session, delivery)
-                self.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
+                self.drop(session, message, refused)
             elif core.hooks.delivered:
                 core.observers.delivered(session, message, delivery.qos, delivery.retain)
         if session.outlet is not outlet:
@@ -145,8 +145,8 @@ class Deliveries:
             return
         elif message.expired(core.now):
             self._give_up(session, delivery, "expired")
-        elif not outlet.transmit(delivery):
-            self._give_up(session, delivery, "packet_too_large")
+        elif (refused := outlet.transmit(delivery)) is not None:
+            self._give_up(session, delivery, refused)
         elif core.hooks.delivered:
             core.observers.delivered(session, message, delivery.qos, delivery.retain)
 

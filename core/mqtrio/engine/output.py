@@ -219,15 +219,15 @@ class Output:
         out.append(head)
         return None
 
-    def transmit(self, delivery: Delivery) -> bool:
-        """Write a message at QoS 1 or 2 and open its flight."""
+    def transmit(self, delivery: Delivery) -> NotTaken | None:
+        """Write a message at QoS 1 or 2 and open its flight; returns why that can never be."""
         session = self.session
         assert session is not None
         frame = self._frame(
             delivery.message, delivery.qos, delivery.retain, delivery.identifiers, delivery.sent
         )
         if frame is None:
-            return False
+            return "packet_too_large"  # [MQTT-3.1.2-25]
         head, tail = frame
         packet_id = session.open_flight(delivery)
         if not delivery.sent:
@@ -238,7 +238,7 @@ class Output:
         if not out:
             self.core.dirty.append(self)
         out += (head, PACKET_IDS[packet_id], tail)
-        return True
+        return None
 
     def _frame(
         self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], dup: bool

@@ -3,7 +3,7 @@
 from typing import Final
 
 from mqtrio.state.index import Match, ShareGroup, Subscription
-from mqtrio.state.session import LOCAL, WIRE_5_OWN, Session
+from mqtrio.state.session import LOCAL, WIRE_OWN, Session
 
 
 class Group:
@@ -23,7 +23,7 @@ class Group:
         self, profile: int, qos: int, retain_as_published: bool, identifiers: tuple[int, ...]
     ) -> None:
         self.profile = profile
-        self.shared_frame = profile not in (WIRE_5_OWN, LOCAL)
+        self.shared_frame = profile not in (WIRE_OWN, LOCAL)
         #: The profile whose frames may be passed on to it as they came, -1 for none.
         self.takes = profile if self.shared_frame and not identifiers else -1
         self.qos = qos

@@ -370,9 +370,10 @@ class Router:
                 return batch
         if goes:
             assert outlet is not None
-            if not outlet.transmit(delivery):
+            refused = outlet.transmit(delivery)
+            if refused is not None:
                 core.deliveries.settle(session, delivery)
-                core.deliveries.drop(session, message, "packet_too_large")  # [MQTT-3.1.2-25]
+                core.deliveries.drop(session, message, refused)
             elif core.hooks.delivered:
                 core.observers.delivered(session, message, qos, retain)
             return batch

@@ -243,7 +243,7 @@ class Subscriber:
         self._put(received(message, retain, identifiers, self._core.now))
         return None
 
-    def transmit(self, delivery: Delivery) -> bool:
+    def transmit(self, delivery: Delivery) -> NotTaken | None:
         """Take a message at QoS 1 or 2, to be acknowledged."""
         session = self.session
         message = received(delivery.message, delivery.retain, delivery.identifiers, self._core.now)
@@ -253,7 +253,7 @@ class Subscriber:
         message._subscriber = self
         message._delivery = delivery
         self._put(message)
-        return True
+        return None
 
     def release(self, packet_id: int) -> None:
         """A QoS 2 exchange within one process is over with its acknowledgement."""

@@ -194,9 +194,14 @@ def accept(hooks: Asked, event: AcceptEvent) -> Allow | Deny:
     return ALLOW
 
 
-def authenticate(hooks: Asked, event: AuthenticateEvent) -> Steps[Allow | Deny | Challenge | None]:
-    """The first Allow, Deny or Challenge wins; None: nobody has decided (or nobody is there)."""
-    for call in hooks.authenticate:
+def authenticate(
+    hooks: Asked, event: AuthenticateEvent, calls: Calls | None = None
+) -> Steps[Allow | Deny | Challenge | None]:
+    """The first Allow, Deny or Challenge wins; None: nobody has decided (or nobody is there).
+
+    `calls`: who is asked, where that is not everybody.
+    """
+    for call in hooks.authenticate if calls is None else calls:
         answer = yield from _ask(call, event, _AUTHENTICATE)
         if answer is _FAILED:
             return _denied(call)

@@ -26,6 +26,7 @@ DropReason = Literal[
     "memory",  # the budget for all clients together is spent
     "expired",  # its message expiry interval has passed
     "packet_too_large",  # larger than the client's maximum packet size
+    "mount_point",  # its topic is none that clients of that mount point can see
     "transform",  # a transform_publish answered Drop
     "refused",  # a will, or a message of the broker itself, was refused: nobody waits to hear of it
     "delivery_filter",  # a filter from compile_delivery dropped it (or failed)

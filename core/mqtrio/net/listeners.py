@@ -36,6 +36,9 @@ _ABSENT: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 #: Serves a connection that was accepted.
 Adopt = Callable[[socket.socket, PeerFacts, ListenerAddress], object]
 
+#: Names the limit that keeps a listener from accepting one more, "" if there is room.
+Full = Callable[[ListenerAddress], str]
+
 
 class Pace:
     """So many events a second, and as many at once after a second without any (a token bucket)."""
@@ -68,7 +71,7 @@ class Listener:
         self.bound: BoundAddress = bound_address(address, sock)
         self._complained: set[str] = set()
 
-    async def run(self, core: LinkCore, adopt: Adopt, full: Callable[[], bool]) -> None:
+    async def run(self, core: LinkCore, adopt: Adopt, full: Full) -> None:
         """Accept until the socket is closed."""
         pace = Pace(core.settings.limits.accept_rate, trio.current_time())
         while self.sock.fileno() >= 0:
@@ -83,7 +86,7 @@ class Listener:
         """Stop listening; who has connected and was not accepted is reset."""
         self.sock.close()
 
-    def _accept(self, pace: Pace, adopt: Adopt, full: Callable[[], bool]) -> float:
+    def _accept(self, pace: Pace, adopt: Adopt, full: Full) -> float:
         """Accept some of those who wait; seconds to pause."""
         for _ in range(BATCH):
             pause = pace.wait(trio.current_time())
@@ -110,11 +113,12 @@ class Listener:
         sock: socket.socket,
         name: tuple[object, ...],
         adopt: Adopt,
-        full: Callable[[], bool],
+        full: Full,
     ) -> None:
-        if full():
+        limit = full(self.address)
+        if limit:
             sock.close()
-            self._complain("nobody: as many connections are open as limits.connections allows")
+            self._complain(f"nobody: as many connections are open as {limit} allows")
             return
         self._complained.clear()
         try:

@@ -2,7 +2,8 @@
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -27,6 +28,9 @@ class Network:
         self._core = core
         #: None where the system has nothing that it could wait on; see readiness.AVAILABLE.
         self.poller = Poller(core, self._released) if AVAILABLE else None
+        #: Listener URL -> connections open at one time, where that is bounded.
+        self.maximum: Mapping[str, int] = {}
+        self._open: Counter[str] = Counter()
         self._listeners: list[Listener] = []
         self._accepting = trio.CancelScope()
         self._streams: set[StreamLink] = set()
@@ -79,12 +83,19 @@ class Network:
                 for listener in self._listeners:
                     nursery.start_soon(listener.run, self._core, self._adopt, self._full)
 
-    def _full(self) -> bool:
-        return self.connections >= self._core.settings.limits.connections
+    def _full(self, address: ListenerAddress) -> str:
+        """The limit that keeps a listener from accepting one more, "" for none."""
+        if self.connections >= self._core.settings.limits.connections:
+            return "limits.connections"
+        maximum = self.maximum.get(address.url)
+        if maximum is not None and self._open[address.url] >= maximum:
+            return "the listener's max_connections"
+        return ""
 
     def _adopt(self, sock: socket.socket, peer: PeerFacts, address: ListenerAddress) -> None:
         if self.poller is not None:
-            self.poller.adopt(sock, peer, build(address.layers))
+            if self.poller.adopt(sock, peer, build(address.layers)) is not None:
+                self._open[peer.listener] += 1  # `_released` may have been before
         else:
             self._nursery.start_soon(self._serve_socket, sock, peer, address)
 
@@ -117,11 +128,12 @@ class Network:
             return
         link.conn = connection
         self._streams.add(link)
+        self._open[peer.listener] += 1
         try:
             await link.run()
         finally:
             self._streams.discard(link)
-            self._released()
+            self._released(peer)
 
     # -- the end
 
@@ -147,7 +159,10 @@ class Network:
                 await self._empty.wait()
         self.drop()
 
-    def _released(self) -> None:
+    def _released(self, peer: PeerFacts) -> None:
+        self._open[peer.listener] -= 1
+        if not self._open[peer.listener]:
+            del self._open[peer.listener]  # a program may have a name for each of its streams
         if self._empty is not None and not self.connections:
             self._empty.set()
 

@@ -45,10 +45,12 @@ GO_ON: Final = 0
 class Poller:
     """The task, its sockets, and the sockets that linger.
 
-    `released` is called whenever a link is gone.
+    `released` is called whenever a link is gone, with its peer.
     """
 
-    def __init__(self, core: LinkCore, released: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, core: LinkCore, released: Callable[[PeerFacts], object] = lambda peer: None
+    ) -> None:
         self.core = core
         self.readiness = Readiness()
         self.links: dict[int, SocketLink] = {}
@@ -120,7 +122,7 @@ class Poller:
         """A link is gone."""
         del self.links[link.fd]
         self._lingering.pop(link, None)
-        self._released()
+        self._released(link.peer)
 
     # -- the tasks
 

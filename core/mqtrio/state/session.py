@@ -16,12 +16,12 @@ LOCAL_PREFIX: Final = "$local/"
 # How a session's messages must be written while it is connected.
 WIRE_3: Final = 0  # MQTT 3.1 and 3.1.1: one frame serves all
 WIRE_5: Final = 1  # MQTT 5: one frame serves all
-WIRE_5_OWN: Final = 2  # MQTT 5 with topic aliases or a maximum packet size: a frame each
+WIRE_OWN: Final = 2  # topic aliases, a maximum packet size or a mount point: a frame each
 LOCAL: Final = 3  # a subscriber in this process: no frame at all
 
 
-#: Why a message at QoS 0 does not reach a session that is connected.
-NotTaken = Literal["outbox_full", "packet_too_large"]
+#: Why a message does not reach a session that is connected.
+NotTaken = Literal["outbox_full", "packet_too_large", "mount_point"]
 
 
 class Outlet(Protocol):
@@ -44,8 +44,8 @@ class Outlet(Protocol):
         """Hand over a message at QoS 0; returns why it had to be dropped, None if it hadn't."""
         ...
 
-    def transmit(self, delivery: "Delivery") -> bool:
-        """Hand over a message at QoS 1 or 2; False if it can never be taken (it is too large)."""
+    def transmit(self, delivery: "Delivery") -> NotTaken | None:
+        """Hand over a message at QoS 1 or 2; returns why it can never be taken, None if it was."""
         ...
 
     def release(self, packet_id: int) -> None:

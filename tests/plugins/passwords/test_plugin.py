@@ -106,7 +106,6 @@ async def test_clients_without_a_name_are_left_to_others(file: Path, mock_clock:
     settings = Settings(listener=(Listener(url="stream", allow_anonymous=True),))
     others = HookRecorder(answers={"authenticate": None})
     async with open_harness(plugins=[passwords(file), others], settings=settings) as harness:
-        harness.broker._core.anonymous["stream"] = True
         anonymous = harness.peer("x")
         await anonymous.connect()
         await refused(harness, "eve", b"a")
