@@ -22,7 +22,8 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"hooks", "store"}),
     frozenset({"engine"}),
     frozenset({"net"}),
-    frozenset({"broker", "client", "config", "opening", "info", "installed", "toml_lines"}),
+    frozenset({"broker", "client", "config", "opening", "info", "installed"})
+    | {"reload", "standing_in", "toml_lines"},
     frozenset({"embed"}),
     frozenset({"testing", "cli"}),
     frozenset({"pytest_plugin"}),

@@ -21,6 +21,7 @@ from mqtrio.info import BrokerStatistics, ClientInfo, PublishResult, SessionInfo
 from mqtrio.net.addresses import BoundAddress
 from mqtrio.net.network import Network
 from mqtrio.reasons import ALLOWED, ReasonCode
+from mqtrio.reload import Config, Reload
 from mqtrio.state.session import LOCAL_PREFIX
 from mqtrio.state.topics import InvalidTopic, check_topic, check_topic_filter
 from mqtrio.wire.properties import DISCONNECT
@@ -31,8 +32,9 @@ log = logging.getLogger("mqtrio")
 class Broker:
     """A running broker; made by `open_broker` and `serve_broker`."""
 
-    def __init__(self, core: Core, life: Plugins, network: Network) -> None:
+    def __init__(self, core: Core, life: Plugins, network: Network, reload: Reload) -> None:
         self._core = core
+        self._reload = reload
         self._life = life
         self._network = network
         self._stop = trio.Event()
@@ -377,6 +379,17 @@ class Broker:
             refused=dict(counted.refused),
             plugins=tuple(self._core.hooks.statistics()),
         )
+
+    async def reload(self, config: Config) -> None:
+        """Have another configuration, from one moment to the next; sessions and connections stay.
+
+        `config` is what `open_broker` takes. Everything is read, checked, started and opened before
+        anything changes: what is raised then has changed nothing. Plugins with a hook `reconfigure`
+        get their settings, others are replaced if theirs have changed; those of the program and
+        listeners that it has named itself stay. Returns when what was replaced has ended. Raises
+        ConfigurationError, PluginError, or OSError for an address that can't be had.
+        """
+        await self._reload(config)
 
     def stop(self) -> None:
         """Ask the broker to stop gracefully; returns at once. Only `serve_broker` listens to it."""

@@ -84,10 +84,14 @@ class InstalledPlugin:
         try:
             hooks.add(plugin)
         except PluginError as error:
-            raise PluginError(
-                f"{error}. It comes with {self.distribution} {self.version}: install another "
-                "version of that"
-            ) from error
+            raise self.blame(error) from error
+
+    def blame(self, error: PluginError) -> PluginError:
+        """Say the distribution, too, where an instance of its plugin can't be plugged in."""
+        return PluginError(
+            f"{error}. It comes with {self.distribution} {self.version}: install another version "
+            "of that"
+        )
 
 
 @define(frozen=True)

@@ -1,9 +1,9 @@
 """Opening a broker: its parts put together, in order, and taken apart again in the opposite one."""
 
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -19,16 +19,14 @@ from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.net.addresses import parse_listener
 from mqtrio.net.network import Network, open_network
+from mqtrio.reload import Config, Reload, configuration_of, maximum_connections
 from mqtrio.settings import Listener, Settings
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
 
 if TYPE_CHECKING:
-    from mqtrio.config import Configuration
-
-#: A configuration: the path of a TOML file, its keys in a mapping, or what load_config has read.
-Config: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any], "Configuration"]
+    from mqtrio.config import PluginSpec
 
 DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
 
@@ -56,10 +54,10 @@ async def open_broker(
     PluginError for a plugin that can't, OSError for an address that can't be had, StoreError for a
     store that can't be read. An exception of the block comes out as it is.
     """
-    settings, enabled = _configured(config, settings, options, list(plugins))
+    settings, specs, enabled = _configured(config, settings, options, list(plugins))
     raised: BaseException | None = None
     try:
-        async with _opened(listen, enabled, store, settings) as broker:
+        async with _opened(listen, specs, enabled, store, settings) as broker:
             try:
                 yield broker
             except BaseException as error:
@@ -79,19 +77,21 @@ async def open_broker(
 @asynccontextmanager
 async def _opened(
     listen: Iterable[str] | str | None,
+    specs: Iterable["PluginSpec"],
     plugins: Iterable[object],
     store: Store | None,
     settings: Settings,
 ) -> AsyncIterator[Broker]:
     """`open_broker`, but what is raised comes out wrapped by nurseries."""
-    listeners = _listeners(listen, settings)
+    listen = [listen] if isinstance(listen, str) else listen
+    named = None if listen is None else list(listen)
     hooks = HookManager(budget=settings.limits.hook_budget)
     life = Plugins(hooks, settings.limits.hook_deadline)
     try:
         await life.open(plugins)
         if store is None:
             store = await provide.open_store(hooks) or MemoryStore()
-        async with _assembled(listeners, life, store, settings) as broker:
+        async with _assembled(named, specs, life, store, settings) as broker:
             yield broker
     finally:
         await life.close()
@@ -99,9 +99,14 @@ async def _opened(
 
 @asynccontextmanager
 async def _assembled(
-    listeners: list[Listener], life: Plugins, store: Store, settings: Settings
+    listen: list[str] | None,
+    specs: Iterable["PluginSpec"],
+    life: Plugins,
+    store: Store,
+    settings: Settings,
 ) -> AsyncIterator[Broker]:
     """A broker of its parts, with plugins that have started and a store that is open."""
+    listeners = _listeners(listen, settings)
     clock = Clock()
     journal = Journal(
         store,
@@ -124,7 +129,8 @@ async def _assembled(
             addresses = [parse_listener(listener.url) for listener in listeners]
             async with open_network(core, addresses) as network:
                 _set_doors(core, network, listeners)
-                broker = Broker(core, life, network)
+                reload = Reload(core, life, network, partial(_listeners, listen), specs)
+                broker = Broker(core, life, network, reload)
                 async with _running(core, life, network, broker):
                     yield broker
         finally:
@@ -140,7 +146,7 @@ def _configured(
     settings: Settings | None,
     options: Mapping[str, Any],
     plugins: list[object],
-) -> tuple[Settings, list[object]]:
+) -> tuple[Settings, "tuple[PluginSpec, ...]", list[object]]:
     """Settings and plugins of what `open_broker` was given.
 
     Imports what reads configurations only where there is one: that takes longer than to start.
@@ -150,22 +156,19 @@ def _configured(
     if options:
         from mqtrio.config import settings_from
 
-        return settings_from(options), plugins
+        return settings_from(options), (), plugins
     if config is None:
-        return settings or Settings(), plugins
-    from mqtrio.config import Configuration, load_config
-
-    if not isinstance(config, Configuration):
-        names = [e.name if isinstance(e, Plugin) else type(e).__name__ for e in plugins]
-        config = load_config(config, beside=names)
-    return config.settings, [*config.make_plugins(), *plugins]
+        return settings or Settings(), (), plugins
+    names = [e.name if isinstance(e, Plugin) else type(e).__name__ for e in plugins]
+    read = configuration_of(config, names)
+    return read.settings, read.plugins, [*read.make_plugins(), *plugins]
 
 
-def _listeners(listen: Iterable[str] | str | None, settings: Settings) -> list[Listener]:
+def _listeners(listen: list[str] | None, settings: Settings) -> list[Listener]:
+    """The listeners that a program names, with their rules; else those of the settings."""
     if listen is not None:
-        urls = [listen] if isinstance(listen, str) else list(listen)
         known = {listener.url: listener for listener in settings.listener}
-        return [known.get(url) or Listener(url=url) for url in urls]
+        return [known.get(url) or Listener(url=url) for url in listen]
     return list(settings.listener) or [Listener(url=DEFAULT_LISTENER)]
 
 
@@ -177,11 +180,7 @@ def _set_doors(core: Core, network: Network, listeners: list[Listener]) -> None:
     outside = {address.url for address in network.listeners if not address.local}
     every = {listener.url: listener for listener in (*core.settings.listener, *listeners)}
     core.doors.set([(listener, url in outside) for url, listener in every.items()])
-    network.maximum = {
-        url: listener.max_connections
-        for url, listener in every.items()
-        if listener.max_connections is not None
-    }
+    network.maximum = maximum_connections(every.values())
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import gc
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -13,6 +13,9 @@ log = logging.getLogger("mqtrio")
 
 #: Signals that ask the broker to stop.
 STOP: Final = (signal.SIGINT, signal.SIGTERM)
+
+#: The signal that asks for the configuration to be read again; Windows has none.
+RELOAD: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)
 
 #: Descriptors beside those of clients: listeners, files, the poller, what plugins open.
 RESERVE: Final = 512
@@ -37,6 +40,16 @@ async def on_stop_signal(
     name = signal.Signals(number).name
     log.info("%s: stopping; a second signal ends the process at once", name)
     stop()
+
+
+@contextmanager
+def reload_signals() -> Iterator[AsyncIterator[int] | None]:
+    """Receive the signals that ask for another configuration; None on Windows, which has none."""
+    if RELOAD is None:
+        yield None
+        return
+    with trio.open_signal_receiver(RELOAD) as signals:
+        yield signals
 
 
 def raise_descriptor_limit(connections: int) -> None:

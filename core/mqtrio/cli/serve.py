@@ -2,8 +2,9 @@
 
 import argparse
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, get_args
 
 import attrs
@@ -38,6 +39,9 @@ a configuration:
 
   [limits]
   maximum_packet_size = "1MiB"
+
+SIGHUP reads the configuration again: what is wrong in it stands in the log and changes
+nothing; otherwise it is in force at once, and clients stay connected.
 
 SIGINT (Ctrl-C) or SIGTERM stops the broker: clients are told, what is under way is
 finished, and the exit code is 0. A second signal ends it at once.
@@ -88,10 +92,14 @@ def _listener(url: str) -> Listener:
 def run(arguments: argparse.Namespace) -> int:
     """Serve; the exit code is 0 once a signal has stopped the broker."""
     configuration = configuration_of(arguments)
+    _use_in_process(configuration)
+    trio.run(_serve, configuration, partial(configuration_of, arguments))
+    return 0
+
+
+def _use_in_process(configuration: Configuration) -> None:
     set_up(configuration.settings.log)
     process.raise_descriptor_limit(configuration.settings.limits.connections)
-    trio.run(_serve, configuration)
-    return 0
 
 
 def configuration_of(arguments: argparse.Namespace) -> Configuration:
@@ -108,11 +116,11 @@ def configuration_of(arguments: argparse.Namespace) -> Configuration:
     return attrs.evolve(read, settings=settings)
 
 
-async def _serve(configuration: Configuration) -> None:
+async def _serve(configuration: Configuration, read: Callable[[], Configuration]) -> None:
     """Run a broker until it ends or a signal comes.
 
     A signal while it starts gives the start up. Later it ends the wait, and leaving the block is
-    what stops a broker in good order.
+    what stops a broker in good order. `read` reads the configuration again, when SIGHUP asks.
     """
     scope = starting = trio.CancelScope()
 
@@ -121,13 +129,39 @@ async def _serve(configuration: Configuration) -> None:
 
     async with trio.open_nursery() as nursery:
         await nursery.start(process.on_stop_signal, stop)
-        with starting:
+        with starting, process.reload_signals() as signals:
             async with _open(configuration) as broker:
                 for address in broker.listeners:
                     log.info("listening on %s", address)
                 with process.short_collections(), trio.CancelScope() as scope:
-                    await broker.wait_stopped()
+                    async with trio.open_nursery() as reloading:
+                        reloading.start_soon(_reload_on, signals, broker, read)
+                        await broker.wait_stopped()
+                        reloading.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
+
+
+async def _reload_on(
+    signals: AsyncIterator[int] | None, broker: Broker, read: Callable[[], Configuration]
+) -> None:
+    if signals is not None:
+        async for _ in signals:
+            await _reload(broker, read)
+
+
+async def _reload(broker: Broker, read: Callable[[], Configuration]) -> None:
+    """Read the configuration again; whatever is wrong with it stands in the log."""
+    try:
+        configuration = read()
+        before = set(broker.listeners)
+        await broker.reload(configuration)
+    except (MqtrioError, OSError) as error:
+        log.error("the configuration is not reloaded, the old one stays in force: %s", error)
+        return
+    _use_in_process(configuration)
+    for address in broker.listeners:
+        if address not in before:
+            log.info("listening on %s", address)
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ class Background:
         self._hooks = hooks
         self._nursery = nursery
         self._broker = broker
-        self._restarts = restarts
+        self.restarts = restarts
         self._fail = fail
         self._tasks: dict[Registration, _Task] = {}
 
@@ -83,7 +83,7 @@ class Background:
                         return
                     well = trio.current_time() - began >= WELL
                     crashes = 1 if well else crashes + 1
-                    if crashes > self._restarts:
+                    if crashes > self.restarts:
                         self._give_up(entry, call, error, crashes)
                         return
                     call.failed(error)

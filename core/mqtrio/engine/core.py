@@ -311,6 +311,17 @@ class Core:
             for session in {*self.sessions.by_id.values(), *self.sessions.local}:
                 self.subscriptions.compile_again(session, "reload")
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Go by these settings from now on; what a connection was promised when it came stays."""
+        self.settings = settings
+        self.limits = settings.limits
+        self.budget = settings.limits.turn_budget
+        self.recorder.journal.reconfigure(
+            settings.limits.uncommitted_bytes, settings.limits.stop_grace
+        )
+        if self.background is not None:
+            self.background.restarts = settings.limits.plugin_restarts
+
     # -- stopping
 
     def stop_reading(self) -> None:
@@ -326,10 +337,9 @@ class Core:
 
     async def watch_writers(self) -> None:
         """Close the connections that take no byte for `limits.write_timeout`."""
-        pause = self.limits.write_timeout / 4
         stuck: dict[Connection, tuple[int, float]] = {}
         while True:
-            await trio.sleep(pause)
+            await trio.sleep(self.limits.write_timeout / 4)
             self.tick()
             before, stuck = stuck, {}
             for connection in self.connections:

@@ -1,6 +1,6 @@
 """What holds for clients by the listener that they came by: who is asked, who gets in, where."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from mqtrio.engine.link import PeerFacts
@@ -39,20 +39,36 @@ class Doors:
         self._hooks = hooks
         self._doors: dict[str, Door] = {}
 
+    def check(
+        self,
+        listeners: Iterable[tuple[Listener, bool]],
+        plugins: Collection[str],
+        authenticators: Collection[str],
+    ) -> None:
+        """Raise ConfigurationError for rules that can't be, where there are these plugins.
+
+        That is a rule that names a plugin that is not there or doesn't authenticate, or one that
+        lets anybody in from other machines though nobody has said so.
+        """
+        for listener, outside in listeners:
+            _check_names(listener, plugins, authenticators)
+            asked = authenticators if listener.authenticate is None else listener.authenticate
+            if outside and listener.allow_anonymous is None and not asked:
+                raise ConfigurationError(_OPEN.format(listener.url))
+
     def set(self, listeners: Iterable[tuple[Listener, bool]]) -> None:
         """These rules hold from now on: each listener, and whether other machines can reach it.
 
-        Raises ConfigurationError, and has changed nothing, for one that names a plugin that is not
-        there, or that lets anybody in from elsewhere though nobody has said so.
+        Raises like `check`, and has changed nothing then.
         """
+        rules = list(listeners)
+        able = [call.plugin for call in self._hooks.authenticate]
+        self.check(rules, self._hooks.plugins, able)
         doors: dict[str, Door] = {}
-        for listener, outside in listeners:
-            self._check_names(listener)
+        for listener, outside in rules:
             door = Door(listener.allow_anonymous, listener.authenticate, listener.mount_point)
             self._resolve(door)
             if outside and door.allow_anonymous is None:
-                if not self._calls(door):
-                    raise ConfigurationError(_OPEN.format(listener.url))
                 door.allow_anonymous = False
             doors[listener.url] = door
         self._doors = doors
@@ -88,13 +104,14 @@ class Doors:
         by_plugin = {call.plugin: call for call in self._hooks.authenticate}
         door.calls = tuple(by_plugin[name] for name in door.authenticate or () if name in by_plugin)
 
-    def _check_names(self, listener: Listener) -> None:
-        able = [call.plugin for call in self._hooks.authenticate]
-        for name in listener.authenticate or ():
-            if name in able:
-                continue
-            known = ", ".join(map(repr, able)) or "none"
-            what = "implements no authenticate" if name in self._hooks.plugins else "isn't there"
+
+def _check_names(
+    listener: Listener, plugins: Collection[str], authenticators: Collection[str]
+) -> None:
+    for name in listener.authenticate or ():
+        if name not in authenticators:
+            known = ", ".join(map(repr, authenticators)) or "none"
+            what = "implements no authenticate" if name in plugins else "isn't there"
             raise ConfigurationError(
                 f"listener {listener.url}: authenticate names the plugin {name!r}, which {what}; "
                 f"plugins that authenticate are: {known}"

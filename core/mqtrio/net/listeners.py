@@ -43,18 +43,18 @@ Full = Callable[[ListenerAddress], str]
 class Pace:
     """So many events a second, and as many at once after a second without any (a token bucket)."""
 
-    __slots__ = ("_at", "_left", "_rate")
+    __slots__ = ("_at", "_left", "rate")
 
     def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._left = rate
         self._at = now
 
     def wait(self, now: float) -> float:
         """Seconds until the next event may be; 0: now."""
-        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._left = min(self.rate, self._left + (now - self._at) * self.rate)
         self._at = now
-        return 0.0 if self._left >= 1 else (1 - self._left) / self._rate
+        return 0.0 if self._left >= 1 else (1 - self._left) / self.rate
 
     def count(self) -> None:
         """There was an event."""
@@ -75,8 +75,12 @@ class Listener:
         """Accept until the socket is closed."""
         pace = Pace(core.settings.limits.accept_rate, trio.current_time())
         while self.sock.fileno() >= 0:
-            await trio.lowlevel.wait_readable(self.sock)
+            try:
+                await trio.lowlevel.wait_readable(self.sock)
+            except trio.ClosedResourceError:
+                return
             core.tick()
+            pace.rate = core.settings.limits.accept_rate
             pause = self._accept(pace, adopt, full)
             core.flush()
             if pause:
@@ -84,7 +88,9 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; who has connected and was not accepted is reset."""
-        self.sock.close()
+        if self.sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
 
     def _accept(self, pace: Pace, adopt: Adopt, full: Full) -> float:
         """Accept some of those who wait; seconds to pause."""

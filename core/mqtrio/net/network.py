@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -32,7 +32,6 @@ class Network:
         self.maximum: Mapping[str, int] = {}
         self._open: Counter[str] = Counter()
         self._listeners: list[Listener] = []
-        self._accepting = trio.CancelScope()
         self._streams: set[StreamLink] = set()
         self._empty: trio.Event | None = None
         self._kicked = trio.Event()
@@ -73,15 +72,32 @@ class Network:
         """Open a listener's sockets. Clients can connect, but are not served before `accept`."""
         self._listeners += await open_listeners(address)
 
+    async def open(self, address: ListenerAddress) -> list[Listener]:
+        """Open sockets that are for `exchange`, or for their owner to close."""
+        return await open_listeners(address)
+
     def accept(self) -> None:
         """Begin to serve who connects."""
-        self._nursery.start_soon(self._accept)
+        self._start(self._listeners)
 
-    async def _accept(self) -> None:
-        with self._accepting:
-            async with trio.open_nursery() as nursery:
-                for listener in self._listeners:
-                    nursery.start_soon(listener.run, self._core, self._adopt, self._full)
+    def exchange(self, urls: Collection[str], opened: Iterable[Listener]) -> None:
+        """Listen at these URLs only: serve what was opened, close all others; connections stay."""
+        for listener in self._listeners:
+            if listener.address.url not in urls:
+                listener.close()
+        came = list(opened)
+        self._listeners = [each for each in self._listeners if each.address.url in urls] + came
+        self._start(came)
+
+    def reconfigure(self, maximum: Mapping[str, int]) -> None:
+        """Go by the core's new settings, and by `maximum` (see there)."""
+        self.maximum = maximum
+        if self.poller is not None:
+            self.poller.budget = self._core.settings.limits.turn_budget
+
+    def _start(self, listeners: Iterable[Listener]) -> None:
+        for listener in listeners:
+            self._nursery.start_soon(listener.run, self._core, self._adopt, self._full)
 
     def _full(self, address: ListenerAddress) -> str:
         """The limit that keeps a listener from accepting one more, "" for none."""
@@ -139,7 +155,6 @@ class Network:
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; connections go on."""
-        self._accepting.cancel()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

@@ -56,7 +56,8 @@ class Poller:
         self.links: dict[int, SocketLink] = {}
         #: Turns made; for tests and statistics.
         self.turns = 0
-        self._budget = core.settings.limits.turn_budget
+        #: Work in a turn before other tasks get theirs.
+        self.budget = core.settings.limits.turn_budget
         self._threads = trio.to_thread.current_default_thread_limiter()
         self._gave_way = 0.0
         self._released = released
@@ -68,7 +69,7 @@ class Poller:
         # Those who are about to come in, not watched either.
         self._newcomers: list[SocketLink] = []
         # Work that one visit of this batch may be.
-        self._share = self._budget
+        self._share = self.budget
         self._waiting = False
         self._kicked = False
         # In the order of their deadlines, because all linger equally long.
@@ -128,7 +129,7 @@ class Poller:
 
     async def run(self) -> None:
         """Serve for ever."""
-        budget = self._budget
+        budget = self.budget
         while True:
             if self._batch or self._next or self._ended or self._newcomers or self._kicked:
                 await trio.lowlevel.checkpoint()
@@ -205,7 +206,7 @@ class Poller:
         if self._ended:
             self._admit(batch, self._ended, ENDS)
         self._batch = batch
-        self._share = max(SMALLEST_SHARE, self._budget // max(1, len(batch)))
+        self._share = max(SMALLEST_SHARE, self.budget // max(1, len(batch)))
         return bool(batch) or self._kicked
 
     def _admit(
@@ -234,7 +235,7 @@ class Poller:
         share = min(self._share, max(SMALLEST_SHARE, budget))
         # The engine stops a connection when `work` reaches the whole budget, so that a count which
         # begins just below it gives a share.
-        start = self._budget - share
+        start = self.budget - share
         spent = served = 0
         for link, events in batch:
             core.work = start

@@ -175,6 +175,11 @@ class Journal:
         else:
             callback()
 
+    def reconfigure(self, limit: int, grace: float) -> None:
+        """Go by other bounds from now on; see `limit` and `grace` of the class."""
+        self._limit = limit
+        self._grace = grace
+
     def stop(self, grace: float | None = None) -> None:
         """Ask `run` to commit what there is and to end, within `grace` seconds; returns at once."""
         bound = trio.current_time() + (self._grace if grace is None else grace)
