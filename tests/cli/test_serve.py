@@ -98,3 +98,31 @@ def test_a_configuration_that_is_not_there() -> None:
     ended = run("serve", "absent.toml")
     assert ended.returncode == 2
     assert ended.stderr == "mqtrio: absent.toml: can't be read: No such file or directory\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="only on Windows: there is no SIGHUP")
+async def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
+    path = tmp_path / "broker.toml"
+    listener = '[[listener]]\nurl = "mqtt://127.0.0.1:0"\n'
+    path.write_text(f"{listener}[plugin.anonymous]\n")
+    async with serve(path) as server:
+        stream = await connect(await server.address())
+
+        # An invalid file changes nothing and says why.
+        path.write_text(f'{listener}[limits]\nsessions = "many"\n')
+        server.process.send_signal(signal.SIGHUP)
+        await server.wait_for(r"not reloaded, .*broker\.toml:4: limits\.sessions: ")
+
+        # A right one is in force, for the log too, and who is connected stays.
+        path.write_text(
+            f'{listener}[[listener]]\nurl = "mqtt://127.0.0.1:0/"\n[plugin.anonymous]\n'
+            '[plugin.log_messages]\n[log]\nformat = "json"\n'
+        )
+        server.process.send_signal(signal.SIGHUP)
+        found = await server.wait_for(r'"message": "listening on mqtt://127\.0\.0\.1:(\d+)"')
+        await (await connect(("127.0.0.1", int(found[1])))).aclose()
+        await stream.send_all(bytes.fromhex("c0 00"))
+        assert await stream.receive_some() == bytes.fromhex("d0 00")
+        await stream.aclose()
+        server.process.terminate()
+        assert await server.end() == 0

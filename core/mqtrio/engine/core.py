@@ -316,6 +316,7 @@ class Core:
         self.settings = settings
         self.limits = settings.limits
         self.budget = settings.limits.turn_budget
+        self.hooks.watch.budget = settings.limits.hook_budget
         self.recorder.journal.reconfigure(
             settings.limits.uncommitted_bytes, settings.limits.stop_grace
         )
