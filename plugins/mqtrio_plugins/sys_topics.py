@@ -188,6 +188,8 @@ class _Averages:
 
 def _of_plugins(plugins: Iterable[CallStatistics]) -> Iterator[tuple[str, object]]:
     for call in plugins:
+        if not call.calls:
+            continue
         # The name of an instance is anything; a level of a topic isn't.
         start = f"plugins/{re.sub('[/+#]', '_', call.plugin)}/{call.hook}"
         yield f"{start}/calls", call.calls

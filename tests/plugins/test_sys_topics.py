@@ -186,6 +186,7 @@ async def test_calls_of_plugins(autojump_clock: MockClock) -> None:
         assert now["plugins/a_b__/client_connected/calls"] == "1"
         assert now["plugins/a_b__/client_connected/failures"] == "1"
         assert now["plugins/a_b__/client_connected/timeouts"] == "0"
+        assert "plugins/sys_topics/reconfigure/calls" not in now  # which nobody has called
         assert re.fullmatch(r"\d+\.\d{9}", now["plugins/sys_topics/client_connected/p99"])
 
 
