@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,3 +122,34 @@ def test_wrong_arguments_are_type_errors_in_every_colour() -> None:
     with open_thread_broker([]) as broker:
         with pytest.raises(TypeError, match="quality"):
             broker.publish("a", quality=1)  # type: ignore[call-arg]  # is tested
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_reload_in_both_colours(tmp_path: Path, good: bool) -> None:
+    """A configuration is read again; one that can't be changes nothing and says why."""
+    path = tmp_path / "mqtrio.toml"
+    path.write_text("[limits]\ntopic_levels = 2\n", encoding="utf-8")
+    again = "[limits]\ntopic_levels = 3\n" if good else "[limits]\ntopic_levels = 'three'\n"
+
+    async def asynchronous() -> None:
+        async with open_asyncio_broker([], config=path) as broker:
+            with pytest.raises(mqtrio.RefusedError):
+                await broker.publish("a/b/c")
+            path.write_text(again, encoding="utf-8")
+            if good:
+                await broker.reload(path)
+                await broker.publish("a/b/c")
+            else:
+                with pytest.raises(mqtrio.ConfigurationError, match="topic_levels"):
+                    await broker.reload(path)
+
+    asyncio.run(asynchronous())
+    path.write_text("[limits]\ntopic_levels = 2\n", encoding="utf-8")
+    with open_thread_broker([], config=path) as broker:
+        path.write_text(again, encoding="utf-8")
+        if good:
+            broker.reload(path)
+            broker.publish("a/b/c")
+        else:
+            with pytest.raises(mqtrio.ConfigurationError, match="topic_levels"):
+                broker.reload(path)

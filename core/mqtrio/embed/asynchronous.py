@@ -170,6 +170,7 @@ class AsyncioBroker:
     add_plugin = awaited(Broker.add_plugin)
     remove_plugin = awaited(Broker.remove_plugin)
     reconsider = passed(Broker.reconsider)
+    reload = awaited(Broker.reload)
     explain = awaited(Broker.explain)
     statistics = passed(Broker.statistics)
     stop = passed(Broker.stop)

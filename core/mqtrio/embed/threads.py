@@ -232,6 +232,7 @@ class BlockingBroker:
     add_plugin = blocking(Broker.add_plugin)
     remove_plugin = blocking(Broker.remove_plugin)
     reconsider = passed(Broker.reconsider)
+    reload = blocking(Broker.reload)
     explain = blocking(Broker.explain)
     statistics = passed(Broker.statistics)
     stop = passed(Broker.stop)
