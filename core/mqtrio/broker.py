@@ -191,7 +191,8 @@ class Broker:
     ) -> None:
         """Serve one client over a stream of your own until it is gone.
 
-        `listener` names it to plugins; clients are let in as on a loopback listener.
+        `listener` names it to plugins. With the URL of a listener in the settings that one's rules
+        hold; else clients are let in as on a loopback listener.
         """
         self._check_running()
         peer = PeerFacts(address=address, listener=listener, local=True)
@@ -351,7 +352,16 @@ class Broker:
             # What isn't known by its URL is reached from this machine only.
             return core.doors.anonymous_allowed(PeerFacts(address="", listener=url, local=True))
 
-        return await explain(core.hooks, core.settings, question, anonymous_allowed)
+        def authenticators(url: str) -> Sequence[str] | None:
+            return core.doors.of(url).authenticate
+
+        return await explain(
+            core.hooks,
+            core.settings,
+            question,
+            anonymous_allowed,
+            authenticators=authenticators,
+        )
 
     # -- the broker itself
 

@@ -1,5 +1,7 @@
 """Looking at clients and sessions, and ending them."""
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -85,7 +87,7 @@ async def test_disconnect(harness: Harness, autojump_clock: MockClock, version: 
     broker = harness.broker
     watcher = await harness.connect("watcher")
     await watcher.subscribe("will")
-    more = {"session_expiry_interval": 100} if version == 5 else {}
+    more: dict[str, Any] = {"session_expiry_interval": 100} if version == 5 else {}
     ann = await harness.connect(
         "ann", version=version, clean_start=False, will=Will("will", b"gone"), **more
     )

@@ -114,3 +114,25 @@ async def test_questions_that_make_no_sense() -> None:
             await harness.broker.explain(client_id="c", publish="a/#")
     with pytest.raises(BrokerStopped):
         await harness.broker.explain(client_id="c", publish="a")
+
+
+async def test_only_those_are_asked_whom_the_listener_names() -> None:
+    plugins = [
+        HookRecorder(answers={"authenticate": answer}) for answer in (Deny(), Allow(username="b"))
+    ]
+    listeners = [
+        {"url": "mqtt://127.0.0.1:1", "authenticate": ["HookRecorder-2"]},
+        {"url": "mqtt://127.0.0.1:2", "authenticate": []},
+    ]
+    async with open_harness(plugins=plugins, listener=listeners) as harness:
+        said = {}
+        for url in ("mqtt://127.0.0.1:1", "mqtt://127.0.0.1:2", "stream"):
+            explained = await harness.broker.explain(
+                client_id="c", username="a", publish="t", authenticate=True, listener=url
+            )
+            said[url] = (explained.allowed, explained.username)
+    assert said == {
+        "mqtt://127.0.0.1:1": (True, "b"),
+        "mqtt://127.0.0.1:2": (True, None),
+        "stream": (False, "a"),
+    }

@@ -184,7 +184,7 @@ async def test_the_queue_keeps_its_order(disk: Disk, version: int) -> None:
 @VERSIONS
 async def test_what_was_under_way_comes_again(disk: Disk, version: int) -> None:
     """[MQTT-4.4.0-1]: with its identifier and DUP, in its order, before what waited."""
-    window = {"receive_maximum": 3} if version == 5 else {}
+    window: dict[str, Any] = {"receive_maximum": 3} if version == 5 else {}
     async with disk.broker(limits={"maximum_inflight": 3}) as harness:
         peer = await harness.connect("peer", version=version, **lasting(version), **window)
         await peer.subscribe("a", 2)

@@ -1,6 +1,7 @@
 """Limits of the broker as a whole: connections, turns, hooks, the store and the end."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import trio
@@ -29,6 +30,48 @@ PATIENCE = 10.0
 
 
 # -- connections
+
+
+def test_connections_of_one_listener() -> None:
+    """The other listener goes on; who is refused is told nothing, and the log once."""
+
+    async def main() -> None:
+        peers: list[Peer] = []
+        listeners: list[dict[str, Any]] = [
+            {"url": "mqtt://127.0.0.1:0", "max_connections": 2},
+            {"url": "mqtt://localhost:0"},
+        ]
+        async with mqtrio.open_broker(listener=listeners) as broker:
+            ports = {address.url: address.port for address in broker.listeners}
+            bounded, other = (ports[each["url"]] for each in listeners)
+
+            async def peer(port: int, client_id: str) -> Peer:
+                host = "127.0.0.1" if port == bounded else "localhost"
+                made = Peer(await trio.open_tcp_stream(host, port), client_id=client_id)
+                made.patience = PATIENCE
+                peers.append(made)
+                return made
+
+            first = [await peer(bounded, f"c{number}") for number in range(2)]
+            for each in first:
+                await each.connect()
+            for number in range(2):
+                refused = await peer(bounded, f"refused{number}")
+                with pytest.raises((Closed, trio.BrokenResourceError)):
+                    await refused.connect()
+                await (await peer(other, f"other{number}")).connect()
+            for each in first:
+                await each.ping()
+            await first[0].disconnect()
+            await trio.aclose_forcefully(first[0].stream)
+            with trio.fail_after(PATIENCE):
+                while broker._network._open["mqtt://127.0.0.1:0"] > 1:
+                    await trio.lowlevel.checkpoint()
+            await (await peer(bounded, "later")).connect()
+            for each in peers:
+                await trio.aclose_forcefully(each.stream)
+
+    trio.run(main)
 
 
 def test_connections() -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -10,6 +11,8 @@ import trio
 
 from mqtrio.cli.tables import table
 from mqtrio.config import Configuration, load_config
+from mqtrio.engine.doors import Doors
+from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.plugins import Plugins
 from mqtrio.errors import ConfigurationError
 from mqtrio.hooks.explain import explain
@@ -17,7 +20,7 @@ from mqtrio.hooks.explanation import BROKER, Explanation, HookDecision, PluginAn
 from mqtrio.hooks.manager import HookManager
 from mqtrio.net.addresses import is_loopback, parse_listener
 from mqtrio.opening import DEFAULT_LISTENER
-from mqtrio.settings import Listener, Settings
+from mqtrio.settings import Settings
 
 #: Exit codes; wrong arguments are 2.
 ALLOWED, DENIED = 0, 1
@@ -135,16 +138,22 @@ async def _ask(configuration: Configuration, question: Question) -> Explanation:
     hooks = HookManager()
     life = Plugins(hooks, settings.limits.hook_deadline)
 
+    doors = Doors(hooks)
+
     def anonymous_allowed(url: str) -> bool:
-        listener = next((each for each in settings.listener if each.url == url), Listener(url=url))
-        if listener.allow_anonymous is not None:
-            return listener.allow_anonymous
         host = parse_listener(url).host
-        return not hooks.authenticate and (host == "localhost" or is_loopback(host))
+        local = host == "localhost" or is_loopback(host)
+        return doors.anonymous_allowed(PeerFacts(address="", listener=url, local=local))
+
+    def authenticators(url: str) -> Sequence[str] | None:
+        return doors.of(url).authenticate
 
     try:
         await life.open(configuration.make_plugins())
-        return await explain(hooks, settings, question, anonymous_allowed)
+        doors.set((listener, False) for listener in settings.listener)
+        return await explain(
+            hooks, settings, question, anonymous_allowed, authenticators=authenticators
+        )
     finally:
         await life.close()
 

@@ -292,7 +292,19 @@ class Connection(Output):
         self.weight += more
         self.core.memory += more
 
-    # -- what it may
+    # -- what it means, and may
+
+    def resolve_alias(self, packet: Publish) -> None:
+        """Find the topic that a packet means, in it or by its alias, which it has no more then."""
+        properties = packet.properties
+        aliases = self.incoming_aliases
+        if properties is None or aliases is None:
+            return
+        before = aliases.bytes
+        packet.topic = aliases.resolve(packet.topic, properties.topic_alias)
+        properties.topic_alias = None
+        if aliases.bytes != before:
+            self.weigh(aliases.bytes - before)
 
     @property
     def subscription_limit(self) -> int:

@@ -170,7 +170,7 @@ def _mount_of(connection: Connection) -> MountPoint:
 def on_publish(connection: Connection, packet: Publish) -> None:
     """A client's message: its alias is resolved first, so that aliases stand for its own names."""
     mount = _mount_of(connection)
-    publish.resolve_alias(connection, packet)
+    connection.resolve_alias(packet)
     if packet.topic.startswith("$"):
         publish.deny(connection, packet)
         return

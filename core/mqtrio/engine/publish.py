@@ -99,19 +99,6 @@ def on_publish(connection: "Connection", packet: Publish) -> None:
         connection.start(_pass(connection, packet, message))
 
 
-def resolve_alias(connection: "Connection", packet: Publish) -> None:
-    """Find the topic that a packet means, in it or by its alias; it has no alias afterwards."""
-    properties = packet.properties
-    aliases = connection.incoming_aliases
-    if properties is None or aliases is None:
-        return
-    before = aliases.bytes
-    packet.topic = aliases.resolve(packet.topic, properties.topic_alias)
-    properties.topic_alias = None
-    if aliases.bytes != before:
-        connection.weigh(aliases.bytes - before)
-
-
 def deny(connection: "Connection", packet: Publish) -> None:
     """A client's message that must not be, whoever would allow it."""
     _check(connection, packet)
@@ -121,7 +108,7 @@ def deny(connection: "Connection", packet: Publish) -> None:
 def _check(connection: "Connection", packet: Publish) -> None:
     """What the standard and the settings forbid; resolves the topic alias first."""
     core = connection.core
-    resolve_alias(connection, packet)
+    connection.resolve_alias(packet)
     if packet.topic.count("/") >= core.limits.topic_levels:
         raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
     if packet.retain and not core.settings.session.retain_available:

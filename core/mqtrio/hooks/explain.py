@@ -7,7 +7,7 @@ nothing in the broker. The plugins themselves are really asked: one that counts 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import trio
@@ -56,10 +56,12 @@ async def explain(
     question: Question,
     anonymous_allowed: Callable[[str], bool],
     timer: Timer = time.perf_counter,
+    authenticators: Callable[[str], Sequence[str] | None] = lambda url: None,
 ) -> Explanation:
     """Ask the plugins what would become of the question, each within `limits.hook_deadline`.
 
-    `anonymous_allowed` says of a listener's URL whether it lets in clients that nobody knows.
+    `anonymous_allowed` says of a listener's URL whether it lets in clients that nobody knows,
+    `authenticators` the names of those who are asked there who a client is; None: all.
     Raises ValueError for a topic or a topic filter that can't be.
     """
     levels = settings.limits.topic_levels
@@ -67,7 +69,8 @@ async def explain(
         check_topic(question.publish, levels)
     else:
         check_topic_filter(question.subscribe or "", levels)
-    inquiry = _Inquiry(hooks, settings, question, anonymous_allowed, timer)
+    names = authenticators(question.listener)
+    inquiry = _Inquiry(hooks, settings, question, anonymous_allowed, timer, names)
     return await _answered(inquiry.steps(), settings.limits.hook_deadline)
 
 
@@ -101,8 +104,17 @@ class _Inquiry:
         question: Question,
         anonymous_allowed: Callable[[str], bool],
         timer: Timer,
+        authenticators: Sequence[str] | None,
     ) -> None:
         self._hooks = NotedHooks(hooks, timer)
+        self._names_count = not hooks.authenticate
+        if authenticators is not None:
+            self._hooks.authenticate = tuple(
+                call
+                for name in authenticators
+                for call in self._hooks.authenticate
+                if call.plugin == name
+            )
         self._settings = settings
         self._question = question
         self._anonymous_allowed = anonymous_allowed
@@ -181,7 +193,7 @@ class _Inquiry:
                 answers=tuple(call.noted for call in self._hooks.authenticate),
             )
         )
-        if self._hooks.authenticate:
+        if not self._names_count:
             self._client.username = None  # nobody has vouched for the name
         return allowed
 

@@ -66,9 +66,14 @@ def check_topic(topic: str, maximum_levels: int = ANY_LEVELS) -> None:
 
 
 def check_mount_point(prefix: str) -> None:
-    """Raise InvalidTopicName unless `prefix` may stand before topics: empty, or itself a topic."""
+    """Raise InvalidTopicName unless `prefix` may stand before topics: empty, or whole levels.
+
+    Without the `/` at its end `a` would hold what belongs to `ab/`, and `a#` were no filter.
+    """
     if prefix:
         check_topic(prefix)
+        if not prefix.endswith("/"):
+            raise InvalidTopicName("a mount point must end with /")
     if prefix.startswith("$share/"):
         raise InvalidTopicName("a mount point must not begin with $share/")
 

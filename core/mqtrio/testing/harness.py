@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 from trio.testing import memory_stream_pair
@@ -20,6 +20,9 @@ E = TypeVar("E", bound=Exception)
 #: What is put around a stream: a TornStream, for example.
 Wrap: TypeAlias = Callable[[trio.abc.HalfCloseableStream], trio.abc.HalfCloseableStream]
 
+#: What plugins and the log call a stream that a program brings.
+STREAM: Final = "stream"
+
 
 class Harness:
     """A broker without a socket; made by `open_harness`."""
@@ -33,11 +36,21 @@ class Harness:
         self._nursery = nursery
 
     def peer(
-        self, client_id: str = "", *, version: int = MQTT_5, address: str = "192.0.2.7"
+        self,
+        client_id: str = "",
+        *,
+        version: int = MQTT_5,
+        address: str = "192.0.2.7",
+        listener: str = STREAM,
     ) -> Peer:
-        """A new connection over a pair of streams in memory, without a CONNECT yet."""
+        """A new connection over a pair of streams in memory, without a CONNECT yet.
+
+        `listener`: the URL of a listener in the settings, whose options hold for it then.
+        """
         ours, theirs = memory_stream_pair()
-        return self.adopt(ours, theirs, client_id, version=version, address=address)
+        return self.adopt(
+            ours, theirs, client_id, version=version, address=address, listener=listener
+        )
 
     def adopt(
         self,
@@ -47,18 +60,21 @@ class Harness:
         *,
         version: int = MQTT_5,
         address: str = "192.0.2.7",
+        listener: str = STREAM,
     ) -> Peer:
         """A new connection over any pair of streams: a peer at one end, the broker at the other."""
-        self.serve(theirs, address=address)
+        self.serve(theirs, address=address, listener=listener)
         peer = Peer(ours, version=version, client_id=client_id)
         self.peers.append(peer)
         return peer
 
-    def serve(self, stream: trio.abc.Stream, *, address: str = "192.0.2.7") -> None:
+    def serve(
+        self, stream: trio.abc.Stream, *, address: str = "192.0.2.7", listener: str = STREAM
+    ) -> None:
         """Let the broker serve a stream, in a task."""
 
         async def serve() -> None:
-            await self.broker.serve_stream(stream, address=address)
+            await self.broker.serve_stream(stream, address=address, listener=listener)
 
         self._nursery.start_soon(serve)
 
@@ -114,9 +130,11 @@ class Harness:
         self._nursery.start_soon(client.run)
         return client
 
-    async def connect(self, client_id: str, *, version: int = MQTT_5, **fields: Any) -> Peer:
+    async def connect(
+        self, client_id: str, *, version: int = MQTT_5, listener: str = STREAM, **fields: Any
+    ) -> Peer:
         """A new connection, let in; `fields` are those of CONNECT."""
-        peer = self.peer(client_id, version=version)
+        peer = self.peer(client_id, version=version, listener=listener)
         await peer.connect(**fields)
         return peer
 
