@@ -347,21 +347,9 @@ class Broker:
             authenticate=authenticate,
             password=None if password is None else payload_bytes(password),
         )
-
-        def anonymous_allowed(url: str) -> bool:
-            # What isn't known by its URL is reached from this machine only.
-            return core.doors.anonymous_allowed(PeerFacts(address="", listener=url, local=True))
-
-        def authenticators(url: str) -> Sequence[str] | None:
-            return core.doors.of(url).authenticate
-
-        return await explain(
-            core.hooks,
-            core.settings,
-            question,
-            anonymous_allowed,
-            authenticators=authenticators,
-        )
+        # What isn't known by its URL is reached from this machine only.
+        entrance = core.doors.entrance(listener, local=True)
+        return await explain(core.hooks, core.settings, question, entrance)
 
     # -- the broker itself
 

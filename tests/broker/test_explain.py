@@ -8,7 +8,17 @@ import trio
 from trio.testing import MockClock
 
 import mqtrio
-from mqtrio import Allow, AuthenticateEvent, BrokerStopped, Deny, PublishEvent, hookimpl
+from mqtrio import (
+    Allow,
+    AuthenticateEvent,
+    BrokerStopped,
+    Deny,
+    Listener,
+    PublishEvent,
+    Settings,
+    hookimpl,
+    open_broker,
+)
 from mqtrio.testing import HookRecorder, open_harness
 
 
@@ -104,6 +114,25 @@ async def test_a_plugin_is_stopped_behind_its_last_explanation(autojump_clock: M
         await trio.testing.wait_all_tasks_blocked()
         await harness.broker.remove_plugin("HookRecorder")
         assert notes == ["answered", "stopped"]
+
+
+async def test_the_rules_of_a_listener_hold() -> None:
+    """Its authenticators only, and topics below its mount point."""
+    url = "mqtt://127.0.0.1:0"
+    door = Listener(url=url, authenticate=("guard",), mount_point="site/")
+    passing = HookRecorder(answers={"authenticate": Allow(why="anybody")})
+    async with open_broker([], plugins=[passing], settings=Settings()) as broker:
+        await broker.add_plugin(Guard(), "guard")
+        broker._core.doors.set([(door, False)])
+        ask = partial(broker.explain, client_id="c", username="ann", listener=url)
+        explained = await ask(publish="b", authenticate=True, password="right")
+        assert [answer.plugin for answer in explained.decisions[0].answers] == ["guard"]
+        assert (explained.asked, explained.topic) == ("b", "site/b")
+        assert explained.decisive.why == "not ann's"  # a/b is hers, site/b is not
+        explained = await ask(subscribe="$share/g/#")
+        assert explained.topic == "$share/g/site/#"
+        explained = await ask(publish="$SYS/x")
+        assert (explained.decisive.hook, explained.allowed) == ("broker", False)
 
 
 async def test_questions_that_make_no_sense() -> None:

@@ -13,7 +13,7 @@ from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Allow, Challenge, Close, Deny, Drop, Reject, Throttle
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.events import AdmitEvent, DeliveryEvent, PublishEvent, SubscribeEvent
-from mqtrio.hooks.explain import explain
+from mqtrio.hooks.explain import Entrance, explain
 from mqtrio.hooks.explanation import Explanation, HookDecision, Question
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import DeliveryFilter
@@ -51,7 +51,7 @@ async def ask(
     anonymous: bool = False,
     **more: Any,
 ) -> Explanation:
-    return await explain(manager, settings, question, lambda listener: anonymous, **more)
+    return await explain(manager, settings, question, Entrance(anonymous), **more)
 
 
 def answers(decision: HookDecision) -> list[tuple[str, str]]:

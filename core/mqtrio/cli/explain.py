@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -12,7 +11,6 @@ import trio
 from mqtrio.cli.tables import table
 from mqtrio.config import Configuration, load_config
 from mqtrio.engine.doors import Doors
-from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.plugins import Plugins
 from mqtrio.errors import ConfigurationError
 from mqtrio.hooks.explain import explain
@@ -137,23 +135,14 @@ async def _ask(configuration: Configuration, question: Question) -> Explanation:
     settings = configuration.settings
     hooks = HookManager()
     life = Plugins(hooks, settings.limits.hook_deadline)
-
     doors = Doors(hooks)
-
-    def anonymous_allowed(url: str) -> bool:
-        host = parse_listener(url).host
-        local = host == "localhost" or is_loopback(host)
-        return doors.anonymous_allowed(PeerFacts(address="", listener=url, local=local))
-
-    def authenticators(url: str) -> Sequence[str] | None:
-        return doors.of(url).authenticate
-
+    host = parse_listener(question.listener).host
+    local = host == "localhost" or is_loopback(host)
     try:
         await life.open(configuration.make_plugins())
         doors.set((listener, False) for listener in settings.listener)
-        return await explain(
-            hooks, settings, question, anonymous_allowed, authenticators=authenticators
-        )
+        entrance = doors.entrance(question.listener, local)
+        return await explain(hooks, settings, question, entrance)
     finally:
         await life.close()
 

@@ -7,6 +7,7 @@ from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.mount import MountPoint
 from mqtrio.errors import ConfigurationError
 from mqtrio.hooks.calls import Calls
+from mqtrio.hooks.explain import Entrance
 from mqtrio.hooks.manager import HookManager
 from mqtrio.settings import Listener
 
@@ -91,6 +92,12 @@ class Doors:
         if door.allow_anonymous is not None:
             return door.allow_anonymous
         return peer.local and not (door.authenticate or self._calls(door))
+
+    def entrance(self, url: str, local: bool) -> Entrance:
+        """The rules of a listener as explanations need them; `local` as in PeerFacts."""
+        door = self.of(url)
+        anonymous = self.anonymous_allowed(PeerFacts(address="", listener=url, local=local))
+        return Entrance(anonymous, door.authenticate, door.mount)
 
     def refresh(self) -> None:
         """Plugins that authenticate have come or gone."""

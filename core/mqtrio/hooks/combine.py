@@ -10,9 +10,9 @@ not asked any more (it counts as None); an answer that it was already working on
 """
 
 import inspect
-from collections.abc import Awaitable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from time import perf_counter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -26,6 +26,7 @@ from mqtrio.hooks.answers import (
     Reject,
     Throttle,
 )
+from mqtrio.hooks.asked import Asked
 from mqtrio.hooks.calls import Call, Calls, NonsenseAnswer, PermissionCall, nonsense
 from mqtrio.hooks.check import check_message, check_subscription
 from mqtrio.hooks.events import (
@@ -47,32 +48,6 @@ T = TypeVar("T")
 
 #: A combiner: yields awaitables, is sent their values, returns the answer.
 Steps = Generator[Awaitable[Any], Any, T]
-
-
-class Asked(Protocol):
-    """Whose calls are combined: a HookManager, or one that keeps notes of the answers."""
-
-    @property
-    def accept(self) -> Calls: ...
-    @property
-    def authenticate(self) -> Calls: ...
-    @property
-    def admit(self) -> Calls: ...
-    @property
-    def authorize_publish(self) -> Calls: ...
-    @property
-    def authorize_subscribe(self) -> Calls: ...
-    @property
-    def transform_publish(self) -> Calls: ...
-    @property
-    def transform_subscribe(self) -> Calls: ...
-    @property
-    def compile_delivery(self) -> Calls: ...
-    @property
-    def permissions(self) -> Mapping[str, Call]: ...
-    @property
-    def delivery_filters(self) -> Mapping[str, Call]: ...
-
 
 ALLOW: Final = Allow()
 

@@ -7,11 +7,13 @@ nothing in the broker. The plugins themselves are really asked: one that counts 
 """
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import trio
+from attrs import define
 
+from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import (
     Allow,
@@ -19,8 +21,9 @@ from mqtrio.hooks.answers import (
     Deny,
     Permissions,
 )
+from mqtrio.hooks.asked import Asked
 from mqtrio.hooks.client import ClientFacts
-from mqtrio.hooks.combine import Asked, Steps
+from mqtrio.hooks.combine import Steps
 from mqtrio.hooks.events import (
     AcceptEvent,
     AdmitEvent,
@@ -50,28 +53,60 @@ _DEFAULTS: Final = {
 }
 
 
+class Mount(Protocol):
+    """Where the topics of a listener's clients lie."""
+
+    def topic(self, inner: str) -> str:
+        """What a client's topic stands for."""
+
+    def topic_filter(self, inner: str) -> str:
+        """What a client's topic filter stands for."""
+
+
+@define(frozen=True)
+class Entrance:
+    """What holds for the clients of the listener in question.
+
+    `anonymous_allowed`: whether it lets in those that nobody knows. `authenticate`: the names of
+    those who are asked there who a client is; None: all.
+    """
+
+    anonymous_allowed: bool
+    authenticate: Sequence[str] | None = None
+    mount: Mount | None = None
+
+
 async def explain(
     hooks: Asked,
     settings: Settings,
     question: Question,
-    anonymous_allowed: Callable[[str], bool],
+    entrance: Entrance,
     timer: Timer = time.perf_counter,
-    authenticators: Callable[[str], Sequence[str] | None] = lambda url: None,
 ) -> Explanation:
     """Ask the plugins what would become of the question, each within `limits.hook_deadline`.
 
-    `anonymous_allowed` says of a listener's URL whether it lets in clients that nobody knows,
-    `authenticators` the names of those who are asked there who a client is; None: all.
     Raises ValueError for a topic or a topic filter that can't be.
     """
-    levels = settings.limits.topic_levels
-    if question.publish is not None:
-        check_topic(question.publish, levels)
-    else:
-        check_topic_filter(question.subscribe or "", levels)
-    names = authenticators(question.listener)
-    inquiry = _Inquiry(hooks, settings, question, anonymous_allowed, timer, names)
+    topic = _topic_of(question, entrance.mount, settings.limits.topic_levels)
+    inquiry = _Inquiry(hooks, settings, question, entrance, topic, timer)
     return await _answered(inquiry.steps(), settings.limits.hook_deadline)
+
+
+def _topic_of(question: Question, mount: Mount | None, levels: int) -> str:
+    """The topic or topic filter that is meant, checked."""
+    try:
+        if question.publish is not None:
+            check_topic(question.publish)
+            topic = question.publish if mount is None else mount.topic(question.publish)
+            check_topic(topic, levels)
+        else:
+            topic = question.subscribe or ""
+            check_topic_filter(topic)
+            topic = topic if mount is None else mount.topic_filter(topic)
+            check_topic_filter(topic, levels)
+    except ProtocolError as error:
+        raise ValueError(str(error)) from None
+    return topic
 
 
 async def _answered(steps: Steps[T], deadline: float) -> T:
@@ -102,22 +137,19 @@ class _Inquiry:
         hooks: Asked,
         settings: Settings,
         question: Question,
-        anonymous_allowed: Callable[[str], bool],
+        entrance: Entrance,
+        topic: str,
         timer: Timer,
-        authenticators: Sequence[str] | None,
     ) -> None:
         self._hooks = NotedHooks(hooks, timer)
+        self._entrance = entrance
         self._names_count = not hooks.authenticate
-        if authenticators is not None:
-            self._hooks.authenticate = tuple(
-                call
-                for name in authenticators
-                for call in self._hooks.authenticate
-                if call.plugin == name
-            )
+        if entrance.authenticate is not None:
+            by_plugin = {call.plugin: call for call in self._hooks.authenticate}
+            named = [by_plugin[name] for name in entrance.authenticate if name in by_plugin]
+            self._hooks.authenticate = tuple(named)
         self._settings = settings
         self._question = question
-        self._anonymous_allowed = anonymous_allowed
         self._client = ClientFacts(
             question.client_id,
             question.username,
@@ -128,7 +160,7 @@ class _Inquiry:
         self._permissions: Permissions | None = None
         self._maximum_qos: int = settings.session.maximum_qos
         self._decisions: list[HookDecision] = []
-        self._topic = question.publish or question.subscribe or ""
+        self._topic = topic
         self._qos = question.qos
 
     def steps(self) -> Steps[Explanation]:
@@ -182,7 +214,7 @@ class _Inquiry:
         return True
 
     def _anonymous(self) -> bool:
-        allowed = self._anonymous_allowed(self._question.listener)
+        allowed = self._entrance.anonymous_allowed
         self._decisions.append(
             HookDecision(
                 hook="authenticate",
@@ -213,6 +245,10 @@ class _Inquiry:
             self._refuse(
                 ReasonCode.QOS_NOT_SUPPORTED, f"the highest QoS here is {self._maximum_qos}"
             )
+            return
+        if self._entrance.mount is not None and (question.publish or "").startswith("$"):
+            why = "clients of a mount point can't publish to topics that begin with $"
+            self._refuse(ReasonCode.NOT_AUTHORIZED, why)
             return
         hooks = self._hooks
         event = PublishEvent(

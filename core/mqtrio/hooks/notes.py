@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from mqtrio.hooks.answers import Allow, Close, Deny, MaybeAwaitable, Permissions, Reject, Throttle
+from mqtrio.hooks.asked import Asked
 from mqtrio.hooks.calls import Call, Calls, failure
-from mqtrio.hooks.combine import Asked
 from mqtrio.hooks.events import (
     ChangedMessage,
     DeliveryEvent,
