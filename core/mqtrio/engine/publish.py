@@ -108,7 +108,8 @@ def deny(connection: "Connection", packet: Publish) -> None:
 def _check(connection: "Connection", packet: Publish) -> None:
     """What the standard and the settings forbid; resolves the topic alias first."""
     core = connection.core
-    connection.resolve_alias(packet)
+    if packet.properties is not None:
+        connection.resolve_alias(packet)
     if packet.topic.count("/") >= core.limits.topic_levels:
         raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic has too many levels")
     if packet.retain and not core.settings.session.retain_available:

@@ -326,7 +326,8 @@ class Subscriptions:
         self, client: ClientFacts, subscription: Subscription, reason: DeliveryReason
     ) -> DeliveryFilter | None:
         hooks = self.core.hooks
-        mount = self.core.doors.of(client.listener).mount
+        holder = self.core.sessions.holders.get(client.client_id)
+        mount = None if holder is None else holder.mount
         if mount is not None and not subscription.pattern.startswith(mount.prefix):
             return mount.filter  # made elsewhere: let a shared one be taken by who can see it
         if not hooks.compile_delivery:

@@ -172,10 +172,7 @@ def accept(hooks: Asked, event: AcceptEvent) -> Allow | Deny:
 def authenticate(
     hooks: Asked, event: AuthenticateEvent, calls: Calls | None = None
 ) -> Steps[Allow | Deny | Challenge | None]:
-    """The first Allow, Deny or Challenge wins; None: nobody has decided (or nobody is there).
-
-    `calls`: who is asked, where that is not everybody.
-    """
+    """The first Allow, Deny or Challenge of those (all) who are asked wins; None: no decision."""
     for call in hooks.authenticate if calls is None else calls:
         answer = yield from _ask(call, event, _AUTHENTICATE)
         if answer is _FAILED:
