@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mqtrio.errors import ConfigurationError as ConfigurationError
     from mqtrio.errors import MqtrioError as MqtrioError
     from mqtrio.errors import PluginError as PluginError
+    from mqtrio.errors import PluginFailed as PluginFailed
     from mqtrio.errors import ProtocolError as ProtocolError
     from mqtrio.errors import RefusedError as RefusedError
     from mqtrio.errors import StoreError as StoreError
@@ -132,8 +133,8 @@ _PUBLIC = {
     "config": "Configuration PluginSpec load_config read_settings",
     "engine.link": "PeerFacts",
     "engine.subscriber": "ReceivedMessage Subscriber",
-    "errors": "BrokerStopped ConfigurationError MqtrioError PluginError ProtocolError RefusedError "
-    "StoreError",
+    "errors": "BrokerStopped ConfigurationError MqtrioError PluginError PluginFailed ProtocolError "
+    "RefusedError StoreError",
     "fields": "required_setting setting",
     "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop "
     "Permissions Reject Throttle",

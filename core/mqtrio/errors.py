@@ -48,6 +48,10 @@ class PluginError(MqtrioError):
     """A plugin can't be used as it is; the text names it and says what to change."""
 
 
+class PluginFailed(MqtrioError):
+    """A plugin that the broker can't do without has failed for good, so the broker has stopped."""
+
+
 class StoreError(MqtrioError):
     """The store could not do what it was asked; nothing that was in the batch is promised."""
 

@@ -13,7 +13,7 @@ from mqtrio.engine.background import Background
 from mqtrio.engine.core import Core
 from mqtrio.engine.plugins import Plugins
 from mqtrio.engine.restore import Restorer
-from mqtrio.errors import BrokerStopped, ConfigurationError, PluginError, sole_error
+from mqtrio.errors import BrokerStopped, ConfigurationError, PluginFailed, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
@@ -191,10 +191,10 @@ async def _running(
 
     A required plugin that has failed for good ends it too, gracefully, and its error is raised.
     """
-    failures: list[PluginError] = []
+    failures: list[PluginFailed] = []
     body = trio.CancelScope()
 
-    def fail(error: PluginError) -> None:
+    def fail(error: PluginFailed) -> None:
         failures.append(error)
         body.cancel()
 

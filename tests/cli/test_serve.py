@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.serving import connect, run, serve
+from tests.installing import Site
 
 ANY_PORT = "mqtt://127.0.0.1:0"
 
@@ -124,5 +125,38 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
         await stream.send_all(bytes.fromhex("c0 00"))
         assert await stream.receive_some() == bytes.fromhex("d0 00")
         await stream.aclose()
+        server.process.terminate()
+        assert await server.end() == 0
+
+
+CRASHING = """
+import mqtrio
+
+class Crashing(mqtrio.Plugin[None]):
+    api = 1
+
+    @mqtrio.hookimpl
+    async def run(self, event):
+        raise LookupError("no such host")
+"""
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_required_plugin_that_fails_for_good_is_an_exit_code(
+    required: bool, tmp_path: Path, site: Site
+) -> None:
+    site.install("crashing", {"crashing": "Crashing"}, CRASHING)
+    path = tmp_path / "broker.toml"
+    path.write_text(
+        f'[[listener]]\nurl = "{ANY_PORT}"\n[limits]\nplugin_restarts = 0\n'
+        f"[plugin.crashing]\nrequired = {str(required).lower()}\n"
+    )
+    async with serve(path) as server:
+        if required:
+            assert await server.end() == 1
+            assert "the plugin is required: the broker stops" in server.log
+            return
+        await server.wait_for("the broker goes on without it")
+        await (await connect(await server.address())).aclose()
         server.process.terminate()
         assert await server.end() == 0

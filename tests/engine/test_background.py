@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from mqtrio import PluginError, hookimpl, open_broker
+from mqtrio import PluginFailed, hookimpl, open_broker
 from mqtrio.engine.background import LONGEST_PAUSE, WELL
 from mqtrio.testing import HookRecorder, Peer, open_harness
 
@@ -113,7 +113,9 @@ async def test_a_required_one_that_is_given_up_ends_the_broker(
                 nursery.start_soon(peer.expect_closed, 0x8B)  # told like by any other end
                 await trio.sleep_forever()
 
-        with pytest.raises(PluginError, match=r"'Worker'.* 3 times in a row, .*required") as caught:
+        with pytest.raises(
+            PluginFailed, match=r"'Worker'.* 3 times in a row, .*required"
+        ) as caught:
             await serve()
     assert "LookupError" in repr(caught.value.__cause__)
     assert any(record.levelno == logging.CRITICAL for record in caplog.records)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from mqtrio.errors import PluginError, sole_error
+from mqtrio.errors import PluginError, PluginFailed, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.calls import Call
 from mqtrio.hooks.manager import HookManager
@@ -37,7 +37,7 @@ class Background:
         nursery: trio.Nursery,
         broker: Any,
         restarts: int,
-        fail: Callable[[PluginError], object],
+        fail: Callable[[PluginFailed], object],
     ) -> None:
         self._hooks = hooks
         self._nursery = nursery
@@ -115,9 +115,10 @@ class Background:
         """Go on without the task, loudly, or not at all. Its hooks stay: they may guard a door."""
         call.switched_off = True
         call.failed(error)
-        what = f"plugin {entry.name!r}: its background task has crashed {crashes} times in a row"
+        often = "" if crashes == 1 else f" {crashes} times in a row"
+        what = f"plugin {entry.name!r}: its background task has crashed{often}"
         if entry.required:
-            failure = PluginError(f"{what}, and the plugin is required: the broker stops")
+            failure = PluginFailed(f"{what}, and the plugin is required: the broker stops")
             failure.__cause__ = error
             log.critical("%s", failure, extra={"plugin": entry.name, "hook": "run"})
             self._fail(failure)
