@@ -357,10 +357,14 @@ def in_project(*keys: str) -> object:
     return value
 
 
-def test_requirements_dev_is_the_dev_group() -> None:
+def test_requirements_dev_is_the_groups() -> None:
     lines = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line for line in lines if line and not line.startswith("#")]
-    assert wanted == in_project("dependency-groups", "dev")
+    contrib = _strings("dependency-groups", "contrib")
+    assert wanted == [
+        *_strings("dependency-groups", "dev"),
+        *(f"-e contrib/{name.removeprefix('mqtrio-')}" for name in contrib),
+    ]
 
 
 #: uvloop can't be installed on Windows.

@@ -1,0 +1,176 @@
+"""A writer in a process of its own: the broker's loop and SQLite never wait for one interpreter."""
+
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+import trio
+
+from mqtrio import Change, StoreError
+from mqtrio_sqlite.database import Options
+from mqtrio_sqlite.frames import HEADER, frame, unframe
+from mqtrio_sqlite.records import records
+
+log = logging.getLogger("mqtrio.store")
+
+#: Changes that are written as one frame; the broker's other tasks get a turn between two.
+_PART: Final = 500
+
+_RECEIVE: Final = 256 * 1024
+
+
+class ProcessWriter:
+    """A child process with the database, and the one request at a time that it gets.
+
+    A child that dies is replaced at the next request. If it died within a commit, the new one tells
+    whether that commit has happened.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._lock = trio.Lock()
+        self._process: trio.Process | None = None
+        self._stream: trio.SocketStream | None = None
+        self._received = bytearray()
+        #: The number of the last commit that is known to have happened.
+        self._commits = 0
+        # Answers to requests whose callers have gone away.
+        self._unread = 0
+
+    async def open(self) -> None:
+        """Start the process and let it open the database. Raises StoreError."""
+        async with self._lock:
+            await self._start()
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of Database. Raises StoreError."""
+        async with self._lock:
+            if self._stream is None:
+                await self._start()
+            return await self._ask((method, arguments))
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Commit changes. Raises StoreError; then nothing of it has happened."""
+        async with self._lock:
+            if self._stream is None:
+                await self._start()
+            try:
+                for begin in range(0, len(changes), _PART):
+                    part = records(changes[begin : begin + _PART])
+                    await self._send(frame(("part", part)))
+                self._commits = await self._ask(("commit", ()))
+            except _WriterDied:
+                before = self._commits
+                await self._start()
+                if self._commits == before:
+                    raise
+                log.warning("the last commit before the end of the writer has happened")
+
+    async def close(self) -> None:
+        """Let the process close the database, and wait for its end."""
+        async with self._lock:
+            try:
+                if self._stream is not None:
+                    await self._ask(("close", ()))
+            finally:
+                await self._end()
+
+    # -- the process
+
+    async def _start(self) -> None:
+        await self._end()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                # -P: what lies in the folder where somebody starts a broker is no module of ours.
+                command = [sys.executable, "-P", "-m", "mqtrio_sqlite.child", str(theirs.fileno())]
+                self._process = await trio.lowlevel.open_process(
+                    command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        values = attrs.asdict(self._options) | {"path": str(self._options.path)}
+        try:
+            self._commits = await self._ask(("open", (values,)))
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _end(self) -> None:
+        """Let go of the process. It ends by itself, or is killed if this is cancelled."""
+        if self._stream is not None:
+            self._stream.socket.close()
+            self._stream = None
+        if self._process is not None:
+            process, self._process = self._process, None
+            try:
+                await process.wait()
+            except trio.Cancelled:
+                process.kill()
+                with trio.CancelScope(shield=True), trio.move_on_after(1):
+                    await process.wait()
+                raise
+        self._received.clear()
+        self._unread = 0
+
+    # -- requests
+
+    async def _ask(self, request: Any) -> Any:
+        await self._send(frame(request))
+        self._unread += 1
+        while True:
+            fine, answer = await self._receive()
+            self._unread -= 1
+            if not self._unread:
+                break
+        if not fine:
+            raise StoreError(answer)
+        return answer
+
+    async def _send(self, data: bytes) -> None:
+        assert self._stream is not None
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            raise await self._died() from None
+        except trio.Cancelled:  # a part of a frame may be on its way
+            self._stream.socket.close()
+            self._stream = None
+            raise
+
+    async def _receive(self) -> tuple[bool, Any]:
+        received = self._received
+        wanted = HEADER.size
+        while True:
+            if len(received) >= HEADER.size:
+                wanted = HEADER.size + HEADER.unpack_from(received)[0]
+                if len(received) >= wanted:
+                    break
+            assert self._stream is not None
+            try:
+                data = await self._stream.receive_some(_RECEIVE)
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                raise await self._died()
+            received += data
+        body = bytes(memoryview(received)[HEADER.size : wanted])
+        del received[:wanted]
+        fine, answer = unframe(body)
+        return fine, answer
+
+    async def _died(self) -> "_WriterDied":
+        process = self._process
+        await self._end()
+        status = None if process is None else process.returncode
+        return _WriterDied(f"{self._options.path}: its writer has ended with status {status}")
+
+
+class _WriterDied(StoreError):
+    """The child has gone away in the middle of a request."""
