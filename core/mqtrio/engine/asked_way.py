@@ -61,9 +61,13 @@ def _ask(
     for packet in packets:
         if references(event) == OWN and event.scratch is None:
             event.payload = packet.payload
-            # All of it: a plugin that writes to events must not decide about the next message.
-            event.client, event.topic, event.qos, event.retain = client, topic, 0, False
-            event.properties, event.origin = None, "client"
+            # A plugin that writes to events must not decide about the next message.
+            event.client = client
+            event.topic = topic
+            event.qos = 0
+            event.retain = False
+            event.properties = None
+            event.origin = "client"
         else:
             event = PublishEvent(client, topic, packet.payload)
         try:
@@ -117,11 +121,8 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
     event = PublishEvent(client, topic, packets[0].payload)
     hooks.notify(calls, event)  # which knows whether it is time to time them
     for packet in packets[1:]:
-        if references(event) == OWN and event.scratch is None:
+        if references(event) == OWN and event.scratch is None and event.topic is topic:
             event.payload = packet.payload
-            # All of it: a plugin that writes to events must not decide about the next message.
-            event.client, event.topic, event.qos, event.retain = client, topic, 0, False
-            event.properties, event.origin = None, "client"
         else:
             event = PublishEvent(client, topic, packet.payload)
         for call in calls:
