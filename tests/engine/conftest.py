@@ -20,5 +20,6 @@ def run(
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+    chosen = any(marker.kwargs.get("run") for marker in item.iter_markers("trio"))
+    if inspect.iscoroutinefunction(getattr(item, "obj", None)) and not chosen:
         item.add_marker(pytest.mark.trio(run=run), append=False)

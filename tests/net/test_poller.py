@@ -269,7 +269,7 @@ async def test_many_that_end_at_once_do_not_delay_the_others(net: Rig) -> None:
 
 
 async def test_many_that_come_at_once_do_not_delay_the_others(net: Rig) -> None:
-    coming = [await net.connect() for _ in range(25 * poller_module.NEWCOMERS)]
+    coming = [await net.connect() for _ in range(50 * poller_module.NEWCOMERS)]
     speaker = await net.connect()
     connections = [client.connection for client in coming]
     for client in coming:
