@@ -70,6 +70,33 @@ def test_the_embedded_broker_runs(tmp_path: Path) -> None:
     assert run(free_port, tmp_path) == "sensors/kitchen/temperature b'21.5'\n"
 
 
+def test_the_server_with_users_and_rules(tmp_path: Path) -> None:
+    [configuration] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "broker.toml").write_text(configuration, encoding="utf-8")
+    [commands] = re.findall(r"```sh\n(mqtrio passwd.*?)```", README, re.DOTALL)
+    passwd, check, _, explain = [
+        line.partition("  ")[0].split()[1:] for line in commands.splitlines()
+    ]
+    assert "added ann" in _mqtrio(["passwd", "--batch", *passwd[1:3]], tmp_path, "ann:secret\n")
+    assert "broker.toml" in _mqtrio(check, tmp_path)
+    assert "allowed" in _mqtrio(explain, tmp_path)
+
+
+def _mqtrio(arguments: list[str], folder: Path, said: str = "") -> str:
+    """Standard output of a command that has to end well."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "mqtrio", *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 def test_the_first_plugin_runs(tmp_path: Path) -> None:
     run(PLUGIN + USE_OF_PLUGIN, tmp_path)
 
