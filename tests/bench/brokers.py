@@ -45,12 +45,14 @@ class Running:
 
 
 @contextmanager
-def started(name: str, command: str, folder: str | None = None) -> Iterator[Running]:
-    """Run `ours` (by `command`, with {port} in it) or `mosquitto` on one core, for the block."""
+def started(
+    name: str, command: str, folder: str | None = None, cores: str = BROKER_CORE
+) -> Iterator[Running]:
+    """Run `ours` (by `command`, with {port} in it) or `mosquitto` on its core, for the block."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
         process = subprocess.Popen(
-            ["taskset", "-c", BROKER_CORE, *_command(name, command, port, Path(scratch))],
+            ["taskset", "-c", cores, *_command(name, command, port, Path(scratch))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

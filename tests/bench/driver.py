@@ -45,7 +45,7 @@ def measure(scenario: Scenario, broker: Running, scale: float) -> dict[Column, f
     """
     if scenario.clients:
         return _pingpong(scenario, broker, scale)
-    said = _load(
+    said = load(
         build("mqload"),
         *("--port", str(broker.port), "--broker-pid", str(broker.process.pid)),
         *("--keepalive", "600", "--timeout", "30", "--quiet", "2", "--json"),
@@ -73,7 +73,7 @@ def measure(scenario: Scenario, broker: Running, scale: float) -> dict[Column, f
 
 def _pingpong(scenario: Scenario, broker: Running, scale: float) -> dict[Column, float]:
     before = _cpu(broker.process.pid)
-    said = _load(
+    said = load(
         build("pingpong"),
         str(broker.port),
         str(scenario.clients),
@@ -89,7 +89,7 @@ def _pingpong(scenario: Scenario, broker: Running, scale: float) -> dict[Column,
     }
 
 
-def _load(*command: str | Path) -> dict[str, Any]:
+def load(*command: str | Path) -> dict[str, Any]:
     """Run a driver on its own core and read its one JSON object; exit code 1 is for the caller."""
     ran = subprocess.run(
         ["taskset", "-c", LOAD_CORE, *map(str, command)],

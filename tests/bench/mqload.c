@@ -118,7 +118,7 @@ static struct {                        /* options */
     uint64_t count;
     uint32_t pubs, subs, conns, filters, wild, topics;
     double rate, duration, warmup, timeout, quiet;
-    bool json, paired, raw, cleanup, spin;
+    bool json, paired, raw, cleanup, spin, persistent;
     uint32_t lazy;
     pid_t pids[MAX_PIDS];
     int npids;
@@ -810,7 +810,8 @@ static void send_connect(struct conn *c)
     uint8_t b[128], *p = b;
     p = put_str(p, "MQTT");
     *p++ = (uint8_t)O.proto;
-    *p++ = 2;                          /* clean session / clean start */
+    /* clean session / clean start; with version 5 no session outlives its connection then */
+    *p++ = O.persistent && c->role == ROLE_SUB ? 0 : 2;
     p = put_u16(p, (uint32_t)O.keepalive);
     if (O.proto == 5)
         *p++ = 0;                      /* no properties */
@@ -1383,6 +1384,7 @@ static int run_retained(void)
 static const char usage_text[] =
     "mqload --scenario pipe|fanout|fanin|rate|idle|subs|retained [options]\n"
     "  --host A --port N        broker (numeric IPv4; 127.0.0.1 1883)\n"
+    "  --persistent             subscribers have sessions that stay (version 4)\n"
     "  --proto 4|5              MQTT 3.1.1 or 5.0 (4)\n"
     "  --qos Q | --pub-qos Q --sub-qos Q   (0)\n"
     "  --payload BYTES          at least 16 (64)\n"
@@ -1410,7 +1412,7 @@ int main(int argc, char **argv)
     enum { o_host = 256, o_port, o_proto, o_qos, o_pqos, o_sqos, o_payload, o_count, o_pubs, o_subs,
            o_window, o_e2e, o_batch, o_rate, o_dur, o_warm, o_paired, o_conns, o_hold, o_conc,
            o_filters, o_sbatch, o_keep, o_raw, o_timeout, o_quiet, o_pid, o_label, o_json, o_scen,
-           o_clean, o_spin, o_lazy, o_wild, o_topics, o_help };
+           o_clean, o_spin, o_lazy, o_wild, o_topics, o_persistent, o_help };
     static const struct option opts[] = {
         { "scenario", 1, 0, o_scen }, { "host", 1, 0, o_host }, { "port", 1, 0, o_port },
         { "proto", 1, 0, o_proto }, { "qos", 1, 0, o_qos }, { "pub-qos", 1, 0, o_pqos },
@@ -1424,7 +1426,7 @@ int main(int argc, char **argv)
         { "quiet", 1, 0, o_quiet }, { "broker-pid", 1, 0, o_pid }, { "label", 1, 0, o_label },
         { "json", 0, 0, o_json }, { "cleanup", 0, 0, o_clean }, { "spin", 0, 0, o_spin }, { "lazy", 1, 0, o_lazy },
         { "wild", 1, 0, o_wild }, { "topics", 1, 0, o_topics },
-        { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
+        { "persistent", 0, 0, o_persistent }, { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
     int o;
     while ((o = getopt_long(argc, argv, "", opts, NULL)) != -1) {
         switch (o) {
@@ -1465,6 +1467,7 @@ int main(int argc, char **argv)
         case o_spin: O.spin = true; break;
         case o_lazy: O.lazy = (uint32_t)atoi(optarg); break;
         case o_wild: O.wild = (uint32_t)atoi(optarg); break;
+        case o_persistent: O.persistent = true; break;
         case o_topics: O.topics = (uint32_t)atoi(optarg); break;
         case o_help: fputs(usage_text, stdout); return 0;
         default: fputs(usage_text, stderr); return 2;

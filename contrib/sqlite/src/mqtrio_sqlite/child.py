@@ -58,7 +58,7 @@ def _requests(stream: BinaryIO) -> Iterator[tuple[str, tuple[Any, ...]]]:
         if method == "part":
             records += arguments
         elif method == "commit":
-            yield method, (records,)
+            yield method, ([*records, *arguments],)
             records = []
         else:
             yield method, arguments

@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +15,9 @@ from mqtrio_sqlite.records import Record, Row
 from mqtrio_sqlite.schema import migrate, version_of
 
 PAGE_SIZE: Final = 4096
+
+#: Kibibytes of pages that are held in memory.
+_CACHE: Final = 32 * 1024
 
 #: (sessions as `records.loaded_session` takes them, wills, references, highest message id)
 LoadedRows: TypeAlias = tuple[list[Row], list[Row], list[tuple[int, int]], int]
@@ -64,6 +67,8 @@ class Database:
                 raise StoreError("its file system has no room for a write-ahead log")
             connection.execute(f"PRAGMA synchronous = {options.synchronous}")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = OFF")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             pages = max(1, options.checkpoint // PAGE_SIZE)
             connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             connection.execute(f"PRAGMA journal_size_limit = {4 * options.checkpoint}")
@@ -80,18 +85,23 @@ class Database:
 
     def commit(self, records: Sequence[Record]) -> int:
         """Apply all changes, or none; returns the number of the commit, which is durable."""
+        return self.commit_all([records])
+
+    def commit_all(self, batches: Iterable[Sequence[Record]]) -> int:
+        """Apply all changes of all batches as one commit."""
         with explained(self.path):
-            self._transaction(records)
+            self._transaction(batches)
         self.commits += 1
         return self.commits
 
-    def _transaction(self, records: Sequence[Record]) -> None:
+    def _transaction(self, batches: Iterable[Sequence[Record]]) -> None:
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             plan = Plan(connection, self._sessions)
-            plan.take(records)
-            plan.flush()
+            for records in batches:
+                plan.take(records)
+                plan.flush()
             connection.execute("UPDATE meta SET commits = ?", (self.commits + 1,))
             connection.execute("COMMIT")
         except BaseException:

@@ -157,7 +157,9 @@ class Plan:
 
     def _message_put(self, row: Row) -> None:
         message_id = row[0]
-        if message_id in self._messages or message_id in self._dropped:
+        if message_id in self._dropped:
+            self.flush()
+        if message_id in self._messages:
             raise StoreError(f"message {message_id} is put twice")
         self._messages[message_id] = row
 
@@ -224,8 +226,8 @@ class Plan:
         entry = self._queued.pop(key, None)
         if entry is None:
             self._finished[key] = None
-            self._sent.pop(key, None)
-            self._released.pop(key, None)
+            if key not in self._released:  # whose condition is seen when it is written
+                self._sent.pop(key, None)
         elif entry[2] in self._messages:
             self._references[entry[2]] -= 1
 

@@ -1,9 +1,10 @@
 """The plugin: opens the store that the settings name."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import mqtrio
+from mqtrio_sqlite.command import store
 from mqtrio_sqlite.database import Options
 from mqtrio_sqlite.process import ProcessWriter
 from mqtrio_sqlite.settings import SqliteSettings
@@ -20,9 +21,9 @@ class SqlitePlugin(mqtrio.Plugin[SqliteSettings]):
     @mqtrio.hookimpl
     async def open_store(self, event: mqtrio.OpenStoreEvent) -> SqliteStore:
         """Open the database; one that can't be opened keeps the broker from starting."""
-        store = SqliteStore(_writer(self.settings))
-        await store.open()
-        return store
+        opened = SqliteStore(_writer(self.settings))
+        await opened.open()
+        return opened
 
     @mqtrio.hookimpl
     def reconfigure(self, event: mqtrio.ReconfigureEvent) -> Callable[[], None]:
@@ -32,6 +33,12 @@ class SqlitePlugin(mqtrio.Plugin[SqliteSettings]):
                 f"the settings of {self.name} take effect when the broker starts: restart it"
             )
         return _nothing
+
+    @classmethod
+    @mqtrio.hookimpl
+    def commands(cls, event: mqtrio.CommandsEvent) -> Mapping[str, Callable[[Sequence[str]], int]]:
+        """Bring `mqtrio store`."""
+        return {"store": store}
 
 
 def _nothing() -> None:

@@ -59,10 +59,10 @@ class ProcessWriter:
             if self._stream is None:
                 await self._start()
             try:
-                for begin in range(0, len(changes), _PART):
-                    part = records(changes[begin : begin + _PART])
-                    await self._send(frame(("part", part)))
-                self._commits = await self._ask(("commit", ()))
+                last = max(0, len(changes) - 1) // _PART * _PART
+                for begin in range(0, last, _PART):
+                    await self._send(frame(("part", records(changes[begin : begin + _PART]))))
+                self._commits = await self._ask(("commit", records(changes[last:])))
             except _WriterDied:
                 before = self._commits
                 await self._start()

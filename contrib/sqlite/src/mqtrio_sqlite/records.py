@@ -65,6 +65,11 @@ def list_column(numbers: Iterable[int]) -> str | None:
     return json.dumps(list(numbers)) if numbers else None
 
 
+def list_values(column: str | None) -> tuple[int, ...]:
+    """Read the column of a tuple of numbers."""
+    return tuple(json.loads(column)) if column else ()
+
+
 def _properties(columns: Row) -> Properties | None:
     indicator, content_type, response_topic, correlation_data, pairs = columns
     if pairs is None:
@@ -104,7 +109,7 @@ def queued_row(row: Row) -> QueuedRow:
         message_put(row[7:]),
         qos,
         bool(retain),
-        tuple(json.loads(identifiers)) if identifiers else (),
+        list_values(identifiers),
         packet_id,
         bool(released),
         shared,
