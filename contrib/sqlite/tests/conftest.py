@@ -1,8 +1,11 @@
 """What the tests share."""
 
+import importlib.util
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -40,3 +43,16 @@ def open_store(path: Path, writer: str) -> OpenStore:
             await store.close()
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def script() -> ModuleType:
+    """The script crash.py beside this file, which is no module of a package."""
+    path = Path(__file__).with_name("crash.py")
+    spec = importlib.util.spec_from_file_location("sqlite_crash", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,6 +1,7 @@
 """A crash test that anyone can run: kill the broker, its writer, or both, and see what is kept.
 
     python contrib/sqlite/tests/crash.py --rounds 50 --seed 7
+    python contrib/sqlite/tests/crash.py --rounds 50 --power
 
 A real broker with its database, publishers at QoS 1 and 2, subscribers with sessions that come and
 go, retained messages, wills. Each round lasts for a random time; then something is killed by
@@ -10,11 +11,15 @@ SIGKILL, and the broker starts again. At the end everything has to be there:
 - each topic's retained message: the one that was acknowledged last, or a later one;
 - the will of each client that was let in and never left;
 - each session.
+
+With --power a kill is a power failure: of each file of the database is left what it was when it
+was last synced, and nothing later. That needs a C compiler, and `synchronous = "full"`.
 """
 
 import argparse
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +36,7 @@ from attrs import Factory, define, field
 from mqtrio import Will
 from mqtrio.testing import (
     Closed,
+    ConnAck,
     Peer,
     PubAck,
     PubComp,
@@ -62,20 +68,26 @@ class Failure(Exception):
 class BrokerProcess:
     """A broker in a process of its own, always at the same port and over the same database."""
 
-    def __init__(self, folder: Path, writer: str, synchronous: str) -> None:
+    def __init__(self, folder: Path, writer: str, synchronous: str, power: bool = False) -> None:
         self.config = folder / "mqtrio.toml"
         self.config.write_text(_CONFIG.format(writer=writer, synchronous=synchronous))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
+        self.survivors = folder / "survivors" if power else None
+        self.environment = dict(os.environ)
+        if self.survivors is not None:
+            self.survivors.mkdir()
+            disk = {"LD_PRELOAD": str(failing_disk(folder)), "DISK_SURVIVORS": str(self.survivors)}
+            self.environment |= disk
 
     async def start(self) -> None:
         url = f"mqtt://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "mqtrio", "serve", str(self.config), "--listen", url]
         # A group of its own, so that broker and writer can be killed in one moment.
         self.process = subprocess.Popen(  # noqa: ASYNC220 - takes no time that counts here
-            command, start_new_session=True
+            command, env=self.environment, start_new_session=True
         )
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -92,21 +104,61 @@ class BrokerProcess:
         """Kill the broker, its writer, or both in one moment."""
         assert self.process is not None
         pid = self.process.pid
+        children = children_of(pid)
         if what == "both":
             os.killpg(pid, signal.SIGKILL)
         elif what == "broker":
             os.kill(pid, signal.SIGKILL)
         else:
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if not children:
+                raise Failure("there is no writer to kill")
+            for child in children:
                 os.kill(int(child), signal.SIGKILL)
             return
         self.process.wait()
+        if what == "both" and self.survivors is not None:
+            while any(_lives(child) for child in children):
+                time.sleep(0.001)
+            self._lose_power()
+
+    def _lose_power(self) -> None:
+        assert self.survivors is not None
+        for path in self.config.parent.glob("broker.db*"):
+            path.unlink()
+        for path in self.survivors.glob("broker.db*"):
+            shutil.copy(path, self.config.parent)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             if self.process.wait(30):
                 raise Failure(f"the broker has ended with status {self.process.returncode}")
+
+
+def children_of(pid: int) -> list[str]:
+    """The child processes of all threads of a process."""
+    found: list[str] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += listed.read_text().split()
+    return found
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process is there, and is more than its exit status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def failing_disk(folder: Path) -> Path:
+    """Compile disk.c, for LD_PRELOAD."""
+    library = folder / "disk.so"
+    source = Path(__file__).with_name("disk.c")
+    subprocess.run(
+        ["cc", "-O2", "-Wall", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True
+    )
+    return library
 
 
 @asynccontextmanager
@@ -118,7 +170,13 @@ async def connected(
     try:
         peer = Peer(stream, version=version, client_id=client_id)
         expiry = FOR_EVER if version == 5 else None
-        connack = await peer.connect(clean_start=False, session_expiry_interval=expiry, will=will)
+        fields = {"clean_start": False, "session_expiry_interval": expiry, "will": will}
+        await peer.send(peer.connect_packet(**fields))
+        connack = await peer.expect(ConnAck)
+        if connack.reason_code in (0x88, 3):  # server unavailable: the store has just failed
+            raise Closed(f"{connack!r}")
+        if connack.reason_code:
+            raise Failure(f"{client_id} is not let in: {connack!r}")
         if known and not connack.session_present:
             raise Failure(f"the session of {client_id} is lost")
         yield peer
@@ -296,6 +354,8 @@ class Crash:
                 await going.wait()
             await trio.sleep(self.chance.uniform(0.02, 0.8))
             what = self.chance.choice(("broker", "both", "writer"))
+            if self.broker.survivors is not None:
+                what = "both"
             self.kills[what] = self.kills.get(what, 0) + 1
             self.broker.kill(what)
             if what == "writer":  # the broker goes on, with another one
@@ -385,10 +445,10 @@ class Crash:
 
 
 async def crash(
-    folder: Path, rounds: int, seed: int, writer: str = "process", synchronous: str = "full"
+    folder: Path, rounds: int, seed: int, writer: str, synchronous: str, power: bool = False
 ) -> Crash:
     """Run the test in a folder. Raises Failure, maybe in a group."""
-    test = Crash(BrokerProcess(folder, writer, synchronous), random.Random(seed))
+    test = Crash(BrokerProcess(folder, writer, synchronous, power), random.Random(seed))
     try:
         await test.run(rounds)
     finally:
@@ -406,13 +466,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--writer", choices=("process", "thread"), default="process")
-    parser.add_argument("--synchronous", choices=("full", "normal"), default="normal")
+    parser.add_argument("--synchronous", choices=("full", "normal"), default="full")
+    parser.add_argument("--power", action="store_true", help="kills are power failures")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.rounds} rounds", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         test = trio.run(
             crash,
             *(Path(folder), options.rounds, options.seed, options.writer, options.synchronous),
+            options.power,
         )
     print(test.said())
 

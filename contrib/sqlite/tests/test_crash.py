@@ -1,27 +1,27 @@
 """The crash test, in a form that a run of all tests can bear; `crash.py` runs as long as wanted."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 
-def _crash() -> ModuleType:
-    """The script beside this file, which is no module of a package."""
-    path = Path(__file__).with_name("crash.py")
-    spec = importlib.util.spec_from_file_location("sqlite_crash", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("seed", "synchronous"), [(20, "full"), (21, "normal")])
-async def test_what_was_acknowledged_survives(tmp_path: Path, seed: int, synchronous: str) -> None:
-    test = await _crash().crash(tmp_path, 5, seed, "process", synchronous)
+async def test_what_was_acknowledged_survives(
+    tmp_path: Path, script: ModuleType, seed: int, synchronous: str
+) -> None:
+    test = await script.crash(tmp_path, 5, seed, "process", synchronous)
     print(test.said())
     assert sum(publisher.acknowledgements for publisher in test.publishers) > 100
+
+
+async def test_a_power_failure(tmp_path: Path, script: ModuleType) -> None:
+    test = await script.crash(tmp_path, 5, 22, "process", "full", power=True)
+    print(test.said())
+    assert sum(publisher.acknowledgements for publisher in test.publishers) > 100
+
+
+async def test_a_power_failure_where_nothing_is_synced(tmp_path: Path, script: ModuleType) -> None:
+    """What `normal` doesn't promise it doesn't keep: this is how the test above would fail."""
+    with pytest.raises((script.Failure, ExceptionGroup)):
+        await script.crash(tmp_path, 5, 23, "process", "normal", power=True)
