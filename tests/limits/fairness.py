@@ -396,6 +396,8 @@ def measure(port: int, names: list[str]) -> dict[str, Figures]:
             windows[name] = (start, time.monotonic())
         time.sleep(0.3)
         pairs = measured()
+    for client in abuse.subscribers:
+        client.close()
     return {name: figures_of(ABUSES[name], windows[name], pairs) for name in names}
 
 
