@@ -29,7 +29,8 @@ _SECOND: Final = "second"
 #: Where pluggy's marker leaves its options.
 _MARK: Final = f"{PROJECT}_impl"
 
-#: What Python tells its auditors when something leaves the process's own memory.
+#: What Python tells its auditors when something leaves the process's own memory (of new threads it
+#: tells them from 3.12 on).
 _IO_EVENTS: Final = (
     *("open", "os.", "socket.", "subprocess.", "sqlite3.connect", "urllib.", "shutil.", "glob."),
     *("tempfile.", "_thread.start_new_thread", "_thread.start_joinable_thread"),
