@@ -2,12 +2,11 @@
 
 Runs are interleaved: no plugin; an ACL with 1,000 topics that is asked about every message; three
 observers of `published`; both; and those observers with the ACL in the box, whose answers say
-`remember`. What counts is
-the broker's CPU for each message, and how much more it is than without plugins.
+`remember`. What counts is the broker's CPU for each message, and how much more it is than without
+plugins. The lowest of all runs is taken: whatever else a machine does can only add to it.
 """
 
 import argparse
-import statistics
 import sys
 from functools import partial
 from typing import Final
@@ -77,7 +76,7 @@ def serve(variant: str, port: int) -> None:
 def main() -> int:
     """Exit code 0: measured (and with --check: within the bounds)."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.hooks", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each, of which medians (5)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, the best counts (5)")
     parser.add_argument("--check", action="store_true", help="exit code 1 if a bound is missed")
     parser.add_argument("--serve", nargs=2, metavar=("VARIANT", "PORT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -95,11 +94,11 @@ def main() -> int:
             if row["lost"]:
                 raise LoadFailed(f"{row['lost']:.0f} messages went wrong")
             measured.append(row["cpu"])
-    plain = statistics.median(costs["none"])
+    plain = min(costs["none"])
     missed = False
     print(f"{'plugins':12} {'CPU us':>8} {'more':>8} {'bound':>8}")
     for variant, bound in VARIANTS.items():
-        cost = statistics.median(costs[variant])
+        cost = min(costs[variant])
         missed = missed or (bound is not None and cost - plain > bound)
         print(f"{variant:12} {cost:8.2f} {cost - plain:8.2f} {bound or '-':>8}")
     return 1 if missed and arguments.check else 0
