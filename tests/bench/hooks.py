@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 import mqtrio
+from mqtrio.cli.process import short_collections
 from mqtrio_plugins.acl import Acl
 from mqtrio_plugins.acl.settings import AclRule, AclSettings
 from tests.bench.brokers import BrokerFailed, started
@@ -70,7 +71,8 @@ def plugins_of(variant: str) -> list[object]:
 def serve(variant: str, port: int) -> None:
     """Run the broker with these plugins until it is interrupted."""
     listen = f"mqtt://127.0.0.1:{port}"
-    trio.run(partial(mqtrio.serve_broker, listen, plugins=plugins_of(variant)))
+    with short_collections():  # as `mqtrio serve` does
+        trio.run(partial(mqtrio.serve_broker, listen, plugins=plugins_of(variant)))
 
 
 def main() -> int:
