@@ -1,5 +1,6 @@
 """Loops that are closed early, and Ctrl-C: programs of their own, which must end in silence."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,41 @@ PROGRAMS = {
             print("interrupted")
         check()
     """,
+    "Ctrl-C while a broker with threads starts": """
+        import mqtrio, trio
+        class Slow:
+            @mqtrio.hookimpl
+            async def start(self, event):
+                interrupt()
+                await trio.sleep_forever()
+        try:
+            with open_thread_broker([], plugins=[Slow()]):
+                pass
+        except KeyboardInterrupt:
+            print("interrupted")
+        names = [each.name for each in threading.enumerate()]
+        assert "mqtrio broker" not in names, names
+        check()
+    """,
+    "a fork": """
+        import warnings
+        import mqtrio
+        warnings.simplefilter("ignore", DeprecationWarning)
+        status = None
+        with open_thread_broker("mqtt://127.0.0.1:0") as broker:
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                try:
+                    broker.publish("a", "b")
+                except mqtrio.BrokerStopped as error:
+                    assert "forked" in str(error), error
+                    status = 7
+        if not child:
+            os._exit(status or 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        check()
+    """,
     "threads, never left": """
         opening = open_thread_broker("mqtt://127.0.0.1:0")
         broker = opening.__enter__()
@@ -171,6 +207,8 @@ def test_it_ends_in_silence(name: str, kind: str, tmp_path: Path) -> None:
         pytest.skip("only on systems with uvloop")
     if "Ctrl-C" in name and sys.platform == "win32":
         pytest.skip("only on systems with signals")
+    if name == "a fork" and not hasattr(os, "fork"):
+        pytest.skip("only on systems with fork")
     program = tmp_path / "program.py"
     program.write_text(START + dedented(PROGRAMS[name]), encoding="utf-8")
     done = subprocess.run(

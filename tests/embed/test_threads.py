@@ -131,6 +131,16 @@ def test_errors_of_the_start() -> None:
     assert not [each for each in threading.enumerate() if each.name == "mqtrio broker"]
 
 
+def test_trio_itself_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(main: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("trio.run", run)
+    with pytest.raises(OSError, match="Too many open files"):
+        with open_thread_broker([]):
+            pass
+
+
 def test_leaving_ends_who_still_calls() -> None:
     ready = threading.Event()
 
@@ -158,7 +168,7 @@ def test_leaving_ends_who_still_calls() -> None:
 
 def break_down(broker: BlockingBroker) -> None:
     error = RuntimeError("out of order")
-    broker._thread.token.run_sync_soon(broker._thread.running.abort, error)
+    broker._thread._ask(lambda: broker._thread.running.abort(error))
     with broker.subscribe("a") as messages:
         messages.receive()
 

@@ -1,5 +1,6 @@
 """A broker for programs without an event loop: Trio in a thread of its own, and blocking calls."""
 
+import os
 import sys
 import threading
 import time
@@ -32,9 +33,12 @@ class BrokerThread:
     """The thread of one broker, and the way to it for all others."""
 
     def __init__(self, opening: Callable[[], AbstractAsyncContextManager[Broker]]) -> None:
-        self._ready = SimpleQueue[None]()
-        self._token = SimpleQueue[trio.lowlevel.TrioToken]()
-        self.running = Running(opening, changed=lambda: self._ready.put(None))
+        self._changed = SimpleQueue[None]()
+        self._process = os.getpid()
+        #: Set when Trio runs in the thread, or never will.
+        self._began = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self.running = Running(opening, changed=lambda: self._changed.put(None))
         # A daemon: whoever never leaves the block must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="mqtrio broker", daemon=True)
 
@@ -43,16 +47,22 @@ class BrokerThread:
             trio.run(self._main)
         except BaseException as error:  # noqa: BLE001 - it is raised where the broker was opened
             self.running.end(error)
+        finally:
+            self._began.set()
 
     async def _main(self) -> None:
-        self._token.put(trio.lowlevel.current_trio_token())
+        self._token = trio.lowlevel.current_trio_token()
+        self._began.set()
         await self.running.run()
 
     def start(self) -> None:
-        """Return when the broker runs, or couldn't."""
+        """Return when the broker runs, or couldn't. Ctrl-C ends it, and is raised."""
         self._thread.start()
-        self.token = self._token.get()
-        self._ready.get()
+        try:
+            self._changed.get()
+        except BaseException:
+            self.leave(self.running.abort)
+            raise
 
     def leave(self, how: Callable[[], object]) -> None:
         """Stop the broker, `how` it is said, and wait for its end; Ctrl-C shortens that."""
@@ -68,8 +78,12 @@ class BrokerThread:
             raise interrupted
 
     def _say(self, what: Callable[[], object]) -> None:
+        if os.getpid() != self._process:
+            return  # a fork has the broker's sockets, but not its thread
+        self._began.wait()
         with suppress(trio.RunFinishedError):
-            self.token.run_sync_soon(what)
+            if self._token is not None:
+                self._token.run_sync_soon(what)
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Run a Trio function in the broker's thread, and wait for it."""
@@ -97,8 +111,11 @@ class BrokerThread:
                 "a blocking call in the broker's own thread would wait for itself: "
                 "plugins use event.broker"
             )
+        if os.getpid() != self._process:
+            raise BrokerStopped("the broker runs in the process that this one was forked from")
+        assert self._token is not None
         try:
-            self.token.run_sync_soon(what)
+            self._token.run_sync_soon(what)
         except trio.RunFinishedError:
             raise stopped() from None
 
