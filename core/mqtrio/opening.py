@@ -13,7 +13,7 @@ from mqtrio.engine.background import Background
 from mqtrio.engine.core import Core
 from mqtrio.engine.plugins import Plugins
 from mqtrio.engine.restore import Restorer
-from mqtrio.errors import BrokerStopped, ConfigurationError, PluginFailed, sole_error
+from mqtrio.errors import BrokerStopped, ConfigurationError, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
@@ -52,7 +52,9 @@ async def open_broker(
     Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
     its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
     PluginError for a plugin that can't, OSError for an address that can't be had, StoreError for a
-    store that can't be read. An exception of the block comes out as it is.
+    store that can't be read. What ends it while it runs cancels the block and is raised then: a
+    PluginFailed of a plugin that is required, a StoreError with `session.on_store_failure` "stop".
+    An exception of the block comes out as it is.
     """
     settings, specs, enabled = _configured(config, settings, options, list(plugins))
     raised: BaseException | None = None
@@ -135,6 +137,8 @@ async def _assembled(
                     yield broker
         finally:
             journal.stop()
+    if core.failures:
+        raise core.failures[0]
 
 
 def _failed(restorer: Restorer, failure: Failure) -> None:
@@ -189,22 +193,19 @@ async def _running(
 ) -> AsyncIterator[None]:
     """The tasks of a broker; its end is graceful unless it is cancelled.
 
-    A required plugin that has failed for good ends it too, gracefully, and its error is raised.
+    `core.fail` ends it too, gracefully.
     """
-    failures: list[PluginFailed] = []
     body = trio.CancelScope()
-
-    def fail(error: PluginFailed) -> None:
-        failures.append(error)
+    core.end = body.cancel
+    if core.failures:  # while it started
         body.cancel()
-
     async with trio.open_nursery() as tasks:
         tasks.start_soon(core.timers.run, core.turn)
         tasks.start_soon(core.watch_writers)
         async with trio.open_nursery() as nursery:
             core.nursery = nursery
             life.background = core.background = Background(
-                core.hooks, tasks, broker, core.limits.plugin_restarts, fail
+                core.hooks, tasks, broker, core.limits.plugin_restarts, core.fail
             )
             core.background.refresh()
             network.accept()
@@ -219,8 +220,6 @@ async def _running(
                     subscriber.close(BrokerStopped("the broker has stopped"))
                 nursery.cancel_scope.cancel()
                 tasks.cancel_scope.cancel()
-    if failures:
-        raise failures[0]
 
 
 async def _end(core: Core, network: Network) -> None:

@@ -176,6 +176,11 @@ class SessionRules:
     )
     maximum_qos: Literal[0, 1, 2] = setting(2, "highest QoS for publishers")
     retain_available: bool = setting(True, "keep retained messages")
+    on_store_failure: Literal["reject", "stop"] = setting(
+        "reject",
+        "what a failed commit means; reject: what it held is refused, and the broker goes on; "
+        "stop: the broker ends with an error, and acknowledges nothing more",
+    )
 
 
 @define(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import trio
 from attrs import Factory, define, field
@@ -75,6 +76,8 @@ class BrokerProcess:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
+        #: Where its log goes; None: where that of this program goes.
+        self.log: IO[str] | None = None
         self.survivors = folder / "survivors" if power else None
         self.environment = dict(os.environ)
         if self.survivors is not None:
@@ -87,7 +90,7 @@ class BrokerProcess:
         command = [sys.executable, "-m", "mqtrio", "serve", str(self.config), "--listen", url]
         # A group of its own, so that broker and writer can be killed in one moment.
         self.process = subprocess.Popen(  # noqa: ASYNC220 - takes no time that counts here
-            command, env=self.environment, start_new_session=True
+            command, env=self.environment, start_new_session=True, stderr=self.log
         )
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:

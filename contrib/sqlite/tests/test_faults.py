@@ -158,3 +158,23 @@ async def _publish(script: ModuleType, port: int, version: int) -> None:
         packet = await peer.expect(PubAck, packet_id=2)
         if packet.reason_code:  # the sessions are not loaded again yet
             raise OSError
+
+
+async def test_a_broker_that_stops_when_its_store_fails(tmp_path: Path, script: ModuleType) -> None:
+    """`on_store_failure = "stop"`: an exit status, the words of the store, and no PUBACK."""
+    broker = script.BrokerProcess(tmp_path, "process", "full")
+    with broker.config.open("a") as config:
+        config.write('max_size = 200_000\n[session]\non_store_failure = "stop"\n')
+    log = tmp_path / "log"
+    with log.open("w") as broker.log:
+        await broker.start()
+    async with script.connected(broker.port, "pub", 4, False) as peer:
+        await peer.send(Publish("t", bytes(300_000), 1, True, packet_id=1))
+        await peer.expect_closed()
+    with trio.fail_after(20):
+        assert await trio.to_thread.run_sync(broker.process.wait) == 1
+    said = log.read_text().splitlines()
+    database = tmp_path / "broker.db"
+    assert said[-1].startswith(
+        f'mqtrio: the store failed, and on_store_failure is "stop": {database}: there is no room'
+    )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mqtrio.cli import check, config_reference, explain, new_plugin, plugins, serve
 from mqtrio.cli.failure import leaves
 from mqtrio.cli.plugin_commands import PluginCommands, find_commands
-from mqtrio.errors import ConfigurationError, PluginError
+from mqtrio.errors import ConfigurationError, PluginError, StoreError
 
 log = logging.getLogger("mqtrio")
 
@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for error in leaves(group):
             print(f"mqtrio: {error}", file=sys.stderr)
         code = USAGE
+    except* StoreError as group:  # of a broker that ran, and whose disk is what must be mended
+        for error in leaves(group):
+            print(f"mqtrio: {error}", file=sys.stderr)
+        code = FAILURE
     except* BrokenPipeError:  # whoever was reading has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILURE

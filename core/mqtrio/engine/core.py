@@ -24,7 +24,7 @@ from mqtrio.engine.statistics import Statistics
 from mqtrio.engine.subscribe import Subscriptions
 from mqtrio.engine.timers import Timers
 from mqtrio.engine.wills import Wills
-from mqtrio.errors import ProtocolError
+from mqtrio.errors import MqtrioError, ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Deny
 from mqtrio.hooks.client import ClientFacts
@@ -102,6 +102,10 @@ class Core:
         self.doors = Doors(hooks)
         #: Set by the network: has `flush` called soon, in a turn of its own.
         self.kick: Callable[[], None] = _nothing
+        #: What has ended the broker; the first one is raised when it is over.
+        self.failures: list[MqtrioError] = []
+        #: Set where the broker is opened: ends it in good order.
+        self.end: Callable[[], object] = _nothing
         #: Told of every internal error after it was logged: the test kit raises them again.
         self.on_crash: Callable[[Exception], object] = _ignore
         self._flushing = False
@@ -232,6 +236,11 @@ class Core:
         self.statistics.crashes += 1
         log.error("internal error", exc_info=error)
         self.on_crash(error)
+
+    def fail(self, error: MqtrioError) -> None:
+        """Something that the broker can't do without has failed: it ends, and raises `error`."""
+        self.failures.append(error)
+        self.end()
 
     # -- connections
 

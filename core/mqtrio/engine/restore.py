@@ -94,6 +94,23 @@ class Restorer:
             core.wills.forget(client_id)
         if not core.sessions.reloading:
             core.recorder.messages_known()
+        if core.settings.session.on_store_failure == "stop":
+            self._stop(failure.error)
+
+    def _stop(self, error: Exception) -> None:
+        """End the broker as if it had died before that commit: the next one starts from there.
+
+        All connections are closed before anybody is told of the failure, so no answer goes out.
+        """
+        core = self.core
+        core.recorder.journal.give_up()
+        for connection in core.connections:
+            if connection.session is not None and connection.session.stored:
+                connection.forget_will()  # it is in the store, and the next broker publishes it
+        core.goodbye()
+        failure = StoreError(f'the store failed, and on_store_failure is "stop": {error}')
+        failure.__cause__ = error
+        core.fail(failure)
 
     async def recover(self, client_ids: frozenset[str]) -> None:
         """Load these sessions again. Raises StoreError if the store can't yet."""

@@ -189,6 +189,12 @@ class Journal:
         self._urgent.set()
         self._recovery.cancel()
 
+    def give_up(self) -> None:
+        """Commit nothing more, refuse everything, and end; what is under way may still come out."""
+        self._closed = self._guarded = True
+        self._carried.clear()
+        self.stop()
+
     async def close(self, grace: float | None = None) -> None:
         """Stop, and wait until the last commit is over and the store closed.
 
