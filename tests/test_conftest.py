@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+
 TESTS = """
 import pytest
 
@@ -22,26 +24,29 @@ EXPECTED_FAILURE = "@pytest.mark.xfail(reason='known')\ndef test_s(): assert Fal
 
 
 @pytest.mark.parametrize(
-    ("skipping", "in_ci", "code"),
+    ("folder", "skipping", "in_ci", "code"),
     [
-        (MISSING_TOOL, True, pytest.ExitCode.TESTS_FAILED),
-        (MISSING_TOOL, False, pytest.ExitCode.OK),
-        (MISSING_MODULE, True, pytest.ExitCode.INTERRUPTED),
-        (OTHER_SYSTEM, True, pytest.ExitCode.OK),
-        (EXPECTED_FAILURE, True, pytest.ExitCode.OK),
+        ("tests", MISSING_TOOL, True, pytest.ExitCode.TESTS_FAILED),
+        ("contrib/x/tests", MISSING_TOOL, True, pytest.ExitCode.TESTS_FAILED),
+        ("tests", MISSING_TOOL, False, pytest.ExitCode.OK),
+        ("contrib/x/tests", MISSING_MODULE, True, pytest.ExitCode.INTERRUPTED),
+        ("tests", OTHER_SYSTEM, True, pytest.ExitCode.OK),
+        ("tests", EXPECTED_FAILURE, True, pytest.ExitCode.OK),
     ],
 )
 def test_a_skip_fails_the_run_in_ci(
-    tmp_path: Path, skipping: str, in_ci: bool, code: pytest.ExitCode
+    tmp_path: Path, folder: str, skipping: str, in_ci: bool, code: pytest.ExitCode
 ) -> None:
-    shutil.copy(Path(__file__).parent / "conftest.py", tmp_path)
-    (tmp_path / "test_it.py").write_text(TESTS.format(skipping=skipping))
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    tests = tmp_path / folder
+    tests.mkdir(parents=True)
+    (tests / "test_it.py").write_text(TESTS.format(skipping=skipping))
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     if in_ci:
         environment["CI"] = "true"
     options = ("-q", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(tmp_path)],
+        [sys.executable, "-m", "pytest", *options, str(tests)],
         env=environment,
         cwd=tmp_path,
         capture_output=True,

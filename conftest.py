@@ -1,4 +1,4 @@
-"""Settings of every run: reproducible examples, and in CI no silent skip."""
+"""Settings of every run, of contribs too: reproducible examples, and in CI no silent skip."""
 
 import os
 from collections.abc import Generator
