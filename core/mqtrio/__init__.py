@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from mqtrio.hooks.explanation import PluginAnswer as PluginAnswer
     from mqtrio.hooks.plugin import DeliveryFilter as DeliveryFilter
     from mqtrio.hooks.plugin import Plugin as Plugin
+    from mqtrio.hooks.provide_events import CheckSettingsEvent as CheckSettingsEvent
     from mqtrio.hooks.provide_events import CommandsEvent as CommandsEvent
     from mqtrio.hooks.provide_events import HookspecsEvent as HookspecsEvent
     from mqtrio.hooks.provide_events import LayersEvent as LayersEvent
@@ -147,8 +148,8 @@ _PUBLIC = {
     "SubscribedEvent SubscribeEvent UnsubscribedEvent",
     "hooks.explanation": "Explanation HookDecision PluginAnswer",
     "hooks.plugin": "DeliveryFilter Plugin",
-    "hooks.provide_events": "CommandsEvent HookspecsEvent LayersEvent OpenStoreEvent "
-    "ReconfigureEvent RunEvent StartEvent StopEvent",
+    "hooks.provide_events": "CheckSettingsEvent CommandsEvent HookspecsEvent LayersEvent "
+    "OpenStoreEvent ReconfigureEvent RunEvent StartEvent StopEvent",
     "hooks.specs": "hookimpl hookspec",
     "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
     "opening": "open_broker serve_broker",

@@ -306,7 +306,12 @@ class Unmakable(Plain):
     [
         ("make", PluginError, [], r"can't be made as 'w': LookupError: never"),
         ("hooks", PluginError, [], r"implements 'publishd'.* It comes with mqtrio-here 1\.0"),
-        ("start", PluginError, ["n0 start", "w0 start", "n0 stop"], r"plugin 'w': start failed"),
+        (
+            "start",
+            PluginError,
+            ["n0 start", "w0 start", "n0 stop"],
+            r"plugin 'w' \(of mqtrio-here 1.0\): start failed",
+        ),
         ("bind", OSError, ["n0 start", "n0 stop"], r"can't listen on mqtt://127.*in use"),
         ("names", ConfigurationError, ["n0 start", "n0 stop"], r"names the plugin 'nobody'"),
         ("refuse", PluginError, ["n0 start", "r0 asked", "n0 stop"], r"'r' .*new settings: not th"),
@@ -317,7 +322,7 @@ class Unmakable(Plain):
             "exclusive",
             PluginError,
             ["n0 start", "r0 asked", "x0 stop", "x1 start", "n0 stop", "x0 start"],
-            r"plugin 'x': start failed",
+            r"plugin 'x' \(of mqtrio-here 1.0\): start failed",
         ),
     ],
 )

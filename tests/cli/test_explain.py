@@ -285,7 +285,7 @@ def test_a_wrong_configuration(explain: Explaining) -> None:
     assert "did you mean 'guard'?" in explain.err
     explain.write("[plugin.broken]\n")
     assert explain("--publish", "a", code=2) == ""
-    assert "plugin 'broken': start failed" in explain.err
+    assert "plugin 'broken' (of mqtrio-guard 1.2): start failed" in explain.err
 
 
 def test_without_plugins(explain: Explaining) -> None:

@@ -1,12 +1,13 @@
 """Arguments, exit codes, and what they make of a configuration."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mqtrio.cli import main, serve
+from mqtrio.cli import explain, main, serve
 from mqtrio.cli.entry import COMMANDS, FAILURE, INTERRUPTED, USAGE, make_parser
 from mqtrio.errors import ConfigurationError
 from mqtrio.settings import Limits, Listener, Log, Settings
@@ -102,6 +103,53 @@ def test_exit_codes(
     assert main(["serve"]) == code
     assert capsys.readouterr().err == ("mqtrio: first\n" if code == USAGE else "")
     assert ("our mistake" in caplog.text) == (code == FAILURE)
+
+
+def test_a_bug_is_no_answer_of_explain(monkeypatch: pytest.MonkeyPatch, config: Path) -> None:
+    def fail(arguments: object) -> int:
+        raise RuntimeError("our mistake")
+
+    monkeypatch.setattr(explain, "run", fail)
+    assert main(["explain", str(config), "--client", "x", "--publish", "a"]) == explain.BROKEN == 3
+
+
+FILES = """
+[plugin.passwords]
+file = "users.txt"
+[plugin.more]
+use = "passwords"
+file = "more.txt"
+[plugin.acl]
+acl_file = "old.acl"
+[plugin.anonymous]
+"""
+
+
+def test_check_finds_what_plugins_find_in_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(FILES)
+    (tmp_path / "more.txt").write_text("ann:$7$1$not base64$x\n")
+    (tmp_path / "old.acl").write_text("topic read a\ntopic wriet b\n")
+    assert main(["check", str(config)]) == USAGE
+    told = capsys.readouterr().err
+    of = f"(of mqtrio {importlib.metadata.version('mqtrio')}): check_settings failed: {tmp_path}/"
+    assert told.startswith(f"mqtrio: plugin 'passwords' {of}users.txt: No such file")
+    assert f"\nplugin 'more' {of}more.txt:1: the salt or the digest" in told
+    assert f"\nplugin 'acl' {of}old.acl:2: 'wriet' is no access" in told
+    for name in ("users.txt", "more.txt", "old.acl"):
+        (tmp_path / name).write_text("")
+    assert main(["check", str(config)]) == 0
+
+
+def test_a_start_that_fails_names_the_distribution(tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text('[plugin.acl]\nfile = "none.toml"\n')
+    ended = run("serve", "--listen", "mqtt://127.0.0.1:0", config)
+    assert ended.returncode == USAGE
+    version = importlib.metadata.version("mqtrio")
+    assert f"plugin 'acl' (of mqtrio {version}): start failed: {tmp_path}" in ended.stderr
 
 
 def test_python_m_mqtrio_is_the_command() -> None:

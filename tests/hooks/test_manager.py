@@ -185,7 +185,7 @@ def test_an_unknown_hook_is_refused_with_a_hint() -> None:
     refused(
         plugin_of("autorize_publish", method),
         r"plugin 'bad' \(Made\) implements 'autorize_publish', which is no hook "
-        r"\(did you mean 'authorize_publish'\?\)\. Hooks are: start, stop, open_store, ",
+        r"\(did you mean 'authorize_publish'\?\)\. Hooks are: check_settings, start, stop, ",
     )
 
 

@@ -36,6 +36,11 @@ class Greeter(mqtrio.Plugin[Greeting]):
         self.file: Any = None
 
     @hookimpl
+    def check_settings(self, event: mqtrio.CheckSettingsEvent) -> None:
+        if not self.settings.text:
+            raise ValueError("the text must not be empty")
+
+    @hookimpl
     def start(self, event: mqtrio.StartEvent) -> None:
         self.file = Path(__file__).open(encoding="utf-8")  # noqa: SIM115 - stop closes it
 
@@ -295,6 +300,18 @@ class LeaksFile(Base):
         LEAKED.append(Path(__file__).open("rb"))  # noqa: SIM115 - that is what's wrong
 
 
+class ChecksNothing(Greeter):
+    @hookimpl
+    def check_settings(self, event: mqtrio.CheckSettingsEvent) -> None:
+        pass
+
+
+class DislikesGood(Greeter):
+    @hookimpl
+    def check_settings(self, event: mqtrio.CheckSettingsEvent) -> None:
+        raise OSError("no such file")
+
+
 LEAKED: list[Any] = []
 
 
@@ -327,6 +344,7 @@ def _tidy() -> Any:
         (NoSuper, "must call super"),
         (ShowsToken, "the repr shows a setting that is secret"),
         (LogsToken, "a setting that is secret stands in the log"),
+        (DislikesGood, "nothing against good settings: .*no such file"),
         (UnknownHook, "start with the broker.*client_conected.*did you mean"),
         (DoesNotStart, "start with the broker.*no such file"),
         (StartsOnce, "beside a second instance.*address in use"),
@@ -339,7 +357,8 @@ def _tidy() -> Any:
         (ReturnsNothing, "must return the function"),
         (FailsInForce, r"must not fail \(other settings\)"),
         (RefusesEqual, "be reconfigured"),
-        (TakesAnything, "must raise for settings that are wrong"),
+        (TakesAnything, "reconfigure must raise for settings that are wrong"),
+        (ChecksNothing, "check_settings must raise for settings that are wrong"),
         (WorseAfterwards, "work with other settings without a failure"),
         (LeaksTask, "take everything with it when it stops: task"),
         (LeaksThread, "when it stops: thread 'leaked'"),
@@ -347,7 +366,9 @@ def _tidy() -> Any:
     ],
 )
 async def test_a_wrong_plugin_is_found(kind: Callable[..., object], text: str) -> None:
-    wrong: dict[str, Any] = {} if kind is not TakesAnything else {"wrong_settings": Greeting()}
+    wrong: dict[str, Any] = {}
+    if kind in (TakesAnything, ChecksNothing):
+        wrong["wrong_settings"] = Greeting(text="")
     with pytest.raises(AssertionError, match=text):
         await check_plugin(kind, Greeting(), other_settings=Greeting(text="x"), **wrong)
 

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exit code 2, never a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    failure = explain.BROKEN if given[:1] == ["explain"] else FAILURE
     try:
         code = _run(given)
         sys.stdout.flush()  # now, as what fails later is told by the interpreter
@@ -42,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = FAILURE
     except* BrokenPipeError:  # whoever was reading has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILURE
+        code = failure
     except* KeyboardInterrupt:  # while the broker isn't listening to signals yet, or any more
         code = INTERRUPTED
     except* Exception as group:
         log.critical("the broker has failed", exc_info=group)
-        code = FAILURE
+        code = failure
     return code
 
 

@@ -20,8 +20,8 @@ from mqtrio.net.addresses import is_loopback, parse_listener
 from mqtrio.opening import DEFAULT_LISTENER
 from mqtrio.settings import Settings
 
-#: Exit codes; wrong arguments are 2.
-ALLOWED, DENIED = 0, 1
+#: Exit codes: of the two answers, and of a bug, which is none. Wrong arguments are 2.
+ALLOWED, DENIED, BROKEN = 0, 1, 3
 
 EPILOG = """\
 examples:
@@ -34,7 +34,7 @@ examples:
 
 The plugins of the configuration are started and asked; the broker doesn't listen, no store is
 opened, and nothing is published. The exit code is 0 for allowed, 1 for denied, 2 for arguments or a
-configuration that can't be.
+configuration that can't be, 3 if mqtrio itself has failed.
 """
 
 VERSIONS: Final = {"3.1": 3, "3.1.1": 4, "5": 5}

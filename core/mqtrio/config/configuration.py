@@ -77,6 +77,7 @@ class PluginSpec:
         """Make an instance; raises PluginError, which names plugin and distribution."""
         plugin = self.installed.make(self.plugin, self.settings, self.name)
         plugin.required = self.required
+        plugin.origin = f"{self.distribution} {self.version}"
         return plugin
 
     def shown(self) -> Any:

@@ -116,7 +116,7 @@ class Background:
         call.switched_off = True
         call.failed(error)
         often = "" if crashes == 1 else f" {crashes} times in a row"
-        what = f"plugin {entry.name!r}: its background task has crashed{often}"
+        what = f"{call.title}: its background task has crashed{often}"
         if entry.required:
             failure = PluginFailed(f"{what}, and the plugin is required: the broker stops")
             failure.__cause__ = error

@@ -80,6 +80,7 @@ class Call:
 
     __slots__ = (
         "plugin",
+        "origin",
         "hook",
         "function",
         "calls",
@@ -111,6 +112,8 @@ class Call:
         watch: Watch | None = None,
     ) -> None:
         self.plugin = plugin
+        #: The distribution and version that its plugin has come with; "" where none is known.
+        self.origin = ""
         self.hook = hook
         self.function = function
         self.calls = 0
@@ -183,6 +186,11 @@ class Call:
     def name(self) -> str:
         """Plugin and hook, as they stand in logs and in the `why` of answers."""
         return f"{self.plugin}.{self.hook}"
+
+    @property
+    def title(self) -> str:
+        """How messages to people name its plugin."""
+        return f"plugin {self.plugin!r}" + (f" (of {self.origin})" if self.origin else "")
 
     @property
     def total(self) -> int:

@@ -69,6 +69,7 @@ class HookManager:
     dropped: Calls
     retained_changed: Calls
     plugin_failed: Calls
+    check_settings: Calls
     start: Calls
     stop: Calls
     open_store: Calls
@@ -398,7 +399,9 @@ class HookManager:
                 )
             if len(mine) > 1:
                 raise PluginError(f"{entry.title} implements {name!r} more than once")
-            entry.calls[name] = Call(entry.name, name, mine[0].function, self._report, self.watch)
+            call = Call(entry.name, name, mine[0].function, self._report, self.watch)
+            call.origin = getattr(entry.plugin, "origin", "")
+            entry.calls[name] = call
         if "compile_delivery" in entry.calls:
             entry.filters = Call(entry.name, "delivery_filter", nobody, self._report, self.watch)
 

@@ -38,6 +38,7 @@ from mqtrio.hooks.events import (
     UnsubscribedEvent,
 )
 from mqtrio.hooks.provide_events import (
+    CheckSettingsEvent,
     CommandsEvent,
     HookspecsEvent,
     LayersEvent,
@@ -75,6 +76,9 @@ class Plugin(Generic[Settings]):
     #: good. The configuration says it anew for each instance.
     required: bool = False
 
+    #: The distribution and version that a configuration has found it in; "" for a program's own.
+    origin: str = ""
+
     def __init__(self, settings: Settings, *, name: str) -> None:
         self.settings = settings
         self.name = name
@@ -83,6 +87,14 @@ class Plugin(Generic[Settings]):
         return f"<{type(self).__qualname__} {self.name!r}>"
 
     # --- provide ---------------------------------------------------------------------------------
+
+    @hookspec
+    def check_settings(self, event: CheckSettingsEvent) -> MaybeAwaitable[None]:
+        """Read what the settings name, raise for what is wrong with it, and leave nothing behind.
+
+        `mqtrio check` asks an instance that is never started.
+        """
+        return None
 
     @hookspec
     def start(self, event: StartEvent) -> MaybeAwaitable[None]:

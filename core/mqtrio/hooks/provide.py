@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import trio
 
-from mqtrio.errors import PluginError
+from mqtrio.errors import MqtrioError, PluginError
 from mqtrio.hooks.calls import Call
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.provide_events import (
+    CheckSettingsEvent,
     CommandsEvent,
     LayersEvent,
     OpenStoreEvent,
@@ -34,8 +35,21 @@ async def provide(call: Call, event: object) -> Any:
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:
-        raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
+        raise _failed(call, error) from error
     return answer
+
+
+def _failed(call: Call, error: Exception) -> PluginError:
+    """What is told of a hook that has raised; what is raised for people speaks for itself."""
+    said = str(error) if isinstance(error, MqtrioError) else repr(error)
+    return PluginError(f"{call.title}: {call.hook} failed: {said}")
+
+
+async def check_settings(entry: Registration) -> None:
+    """Have a plugin look at what its settings name; raises PluginError if something is wrong."""
+    call = entry.calls.get("check_settings")
+    if call is not None:
+        await provide(call, CheckSettingsEvent())
 
 
 async def start(entry: Registration) -> None:
@@ -73,7 +87,7 @@ async def open_store(hooks: HookManager) -> Any | None:
                 continue
             if not all(hasattr(opened, method) for method in _STORE_METHODS):
                 raise PluginError(
-                    f"plugin {call.plugin!r}: open_store must return a store or None, "
+                    f"{call.title}: open_store must return a store or None, "
                     f"not {type(opened).__name__}"
                 )
             if store is not None:
@@ -116,7 +130,7 @@ def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int
     try:
         brought = call(CommandsEvent())
     except Exception as error:
-        raise PluginError(f"plugin {call.plugin!r}: {call.hook} failed: {error!r}") from error
+        raise _failed(call, error) from error
     found: dict[str, Callable[..., Any]] = {}
     _merge(call, brought, found, {})
     return found

@@ -8,6 +8,11 @@ from mqtrio.hooks.events import Event
 
 
 @define(frozen=True)
+class CheckSettingsEvent(Event):
+    """A configuration is looked through; no broker starts."""
+
+
+@define(frozen=True)
 class StartEvent(Event):
     """The plugin is about to be used."""
 

@@ -52,6 +52,7 @@ _CONSENT: Final = frozenset({Allow, Deny})
 HOOKS: Final[Mapping[str, Hook]] = {
     hook.name: hook
     for hook in (
+        Hook("check_settings", "provide", awaits=True),
         Hook("start", "provide", awaits=True),
         Hook("stop", "provide", awaits=True),
         Hook("open_store", "provide", awaits=True),

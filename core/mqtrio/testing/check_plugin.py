@@ -11,6 +11,7 @@ import attrs
 
 from mqtrio.errors import MqtrioError, PluginError
 from mqtrio.hooks import provide
+from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.provide_events import ReconfigureEvent
 from mqtrio.hooks.specs import API_VERSION, HOOKS, PROJECT
@@ -51,10 +52,10 @@ async def check_plugin(
         async def test_plugin(autojump_clock):
             await check_plugin(Greeter, GreeterSettings(text="hello"))
 
-    The plugin is made, started, used by clients, run beside a second instance, removed and added
-    again, reconfigured, stopped, and all that once more. `other_settings` may be put in force by
-    its `reconfigure`; `wrong_settings` must be refused by it. Run it on a real clock if the plugin
-    uses threads.
+    The plugin is made, asked to check its settings, started, used by clients, run beside a second
+    instance, removed and added again, reconfigured, stopped, and all that once more.
+    `other_settings` may be put in force by its `reconfigure`; `wrong_settings` must be refused by
+    it and by `check_settings`. Run it on a real clock if the plugin uses threads.
     """
     _check_class(plugin_class)
     _check_makes(plugin_class, settings)
@@ -191,6 +192,7 @@ class _Contract:
         first = self.make(self.settings, name=_FIRST)
         step = "start with the broker"
         try:
+            await self._check_settings()
             async with open_harness(plugins=[self.recorder, first]) as harness:
                 plugins = harness.broker.plugins
                 name = next(each for each in plugins if plugins[each] is first)
@@ -215,6 +217,23 @@ class _Contract:
         except MqtrioError as error:
             raise AssertionError(f"a plugin must {step}: {error}") from error
         self._check(step)
+
+    async def _check_settings(self) -> None:
+        """As `mqtrio check` does: an instance that is never started looks at what they name."""
+        for settings, good in ((self.settings, True), (self.wrong, False)):
+            if settings is _MISSING:
+                continue
+            entry = HookManager().prepare(self.make(settings, name=_FIRST))
+            if "check_settings" not in entry.calls:
+                return
+            try:
+                await provide.check_settings(entry)
+            except PluginError as error:
+                if good:
+                    text = f"check_settings must have nothing against good settings: {error}"
+                    raise AssertionError(text) from error
+            else:
+                rule(good, "check_settings must raise for settings that are wrong")
 
     async def _use(self, harness: Harness, step: str) -> None:
         """Clients come, subscribe, publish and go; what the plugin allows is its own affair."""

@@ -9,6 +9,7 @@ import trio
 
 from mqtrio import (
     Allow,
+    CheckSettingsEvent,
     ConfigurationError,
     ConnectionSlot,
     DeliveryEvent,
@@ -106,6 +107,11 @@ class Acl(Plugin[AclSettings]):
         return grants
 
     # -- reading the rules
+
+    @hookimpl
+    def check_settings(self, event: CheckSettingsEvent) -> None:
+        """Read the rules, and forget them."""
+        read_policy(self.name, self.settings)
 
     @hookimpl
     async def start(self, event: StartEvent) -> None:

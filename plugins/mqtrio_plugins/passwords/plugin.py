@@ -13,6 +13,7 @@ from mqtrio import (
     Allow,
     AuthenticateEvent,
     Broker,
+    CheckSettingsEvent,
     CommandsEvent,
     ConfigurationError,
     Deny,
@@ -123,6 +124,11 @@ class Passwords(Plugin[PasswordsSettings]):
         return self._verifier.decoy(username, chosen)
 
     # -- the file
+
+    @hookimpl
+    def check_settings(self, event: CheckSettingsEvent) -> None:
+        """Read the file, and forget what stands in it."""
+        read_users(self.settings.file)
 
     @hookimpl
     async def start(self, event: StartEvent) -> None:
