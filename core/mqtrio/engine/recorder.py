@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mqtrio.engine.drafts import Drafts
 from mqtrio.state.message import Message
 from mqtrio.state.session import Delivery, Session
 from mqtrio.store.batch import COMMITTED, Batch, BatchState
 from mqtrio.store.changes import (
-    MessagePut,
     MessageRemoved,
-    QueuedPut,
     QueuedReleased,
     QueuedRemoved,
     QueuedSent,
@@ -61,12 +60,22 @@ class Recorder:
     Which of them are called is the caller's decision: only sessions that are `stored` count.
     """
 
-    __slots__ = ("core", "journal", "active", "messages", "_message_id", "_unsure", "_stored_wills")
+    __slots__ = (
+        "core",
+        "journal",
+        "active",
+        "drafts",
+        "messages",
+        "_message_id",
+        "_unsure",
+        "_stored_wills",
+    )
 
     def __init__(self, core: "Core", journal: Journal) -> None:
         self.core = core
         self.journal = journal
         self.active = journal.active
+        self.drafts = Drafts(journal, core.clock)
         #: The stored messages that memory holds, by their numbers.
         self.messages: dict[int, Message] = {}
         self._message_id = 0
@@ -95,6 +104,7 @@ class Recorder:
         session.stored = True
         clock = self.core.clock
         expires_at = connection.credentials_expire_at
+        self.drafts.write()
         batch = self.journal.append(
             SessionPut(
                 session.client_id,
@@ -116,6 +126,7 @@ class Recorder:
         if not self.active:
             return COMMITTED
         session.stored = True
+        self.drafts.write()
         return self.journal.append(
             SessionPut(
                 session.client_id,
@@ -134,6 +145,7 @@ class Recorder:
 
     def session_ended(self, session: Session) -> Batch:
         """A stored session is thrown away."""
+        self.drafts.write()
         return self.journal.append(SessionRemoved(session.client_id))
 
     def subscribed(self, session: Session, subscription: "Subscription") -> Batch:
@@ -160,46 +172,16 @@ class Recorder:
 
     def queued(self, session: Session, delivery: Delivery) -> Batch:
         """A stored session gets a message; the message itself is stored once for all."""
-        journal = self.journal
-        message = delivery.message
-        if not message.message_id:
-            self._message_id += 1
-            message.message_id = self._message_id
-            self.messages[message.message_id] = message
-            clock = self.core.clock
-            journal.append(
-                MessagePut(
-                    message.message_id,
-                    message.topic,
-                    message.payload,
-                    message.qos,
-                    message.retain,
-                    stored_properties(message.properties),
-                    message.client_id,
-                    message.username,
-                    clock.to_wall(message.expires_at) if message.expires_at >= 0 else None,
-                    message.origin,
-                    message.node,
-                ),
-                size=message.size,
-            )
+        batch = self.drafts.put(session, delivery, self._number)
         delivery.sequence = session.next_sequence()
-        group = delivery.group
-        batch = journal.append(
-            QueuedPut(
-                session.client_id,
-                delivery.sequence,
-                message.message_id,
-                delivery.qos,
-                delivery.retain,
-                delivery.identifiers,
-                delivery.packet_id,
-                shared=f"$share/{group.name}/{group.pattern}" if group is not None else "",
-            )
-        )
         if delivery.qos == 2:
             self._hold_back(session, delivery, batch)
         return batch
+
+    def _number(self, message: Message) -> None:
+        self._message_id += 1
+        message.message_id = self._message_id
+        self.messages[self._message_id] = message
 
     def _hold_back(self, session: Session, delivery: Delivery, batch: Batch) -> None:
         delivery.waits = batch.state is not BatchState.DONE
@@ -208,6 +190,8 @@ class Recorder:
 
     def identified(self, session: Session, delivery: Delivery) -> None:
         """A QoS 2 message of a stored session has its packet identifier; it goes out afterwards."""
+        if self.drafts.holds(delivery):
+            return  # it waits for the same batch already
         batch = self.journal.append(
             QueuedSent(session.client_id, delivery.sequence, delivery.packet_id)
         )
@@ -215,9 +199,7 @@ class Recorder:
 
     def sent(self, session: Session, delivery: Delivery) -> None:
         """A QoS 1 message of a stored session is under way, with this packet identifier."""
-        self.journal.append(
-            QueuedSent(session.client_id, delivery.sequence, delivery.packet_id), lazy=True
-        )
+        self.drafts.sent(session, delivery)
 
     def released(self, session: Session, delivery: Delivery) -> Batch:
         """PUBREC came: from now on it is PUBREL that is repeated."""
@@ -225,10 +207,14 @@ class Recorder:
 
     def settled(self, session: Session, delivery: Delivery) -> None:
         """A stored session is done with a message."""
-        self.journal.append(QueuedRemoved(session.client_id, delivery.sequence), lazy=True)
+        if not self.drafts.removed(delivery):
+            self.journal.append(QueuedRemoved(session.client_id, delivery.sequence), lazy=True)
 
     def message_gone(self, message: Message) -> None:
         """Nobody holds a stored message any more."""
+        if self.drafts.gone(message):
+            del self.messages[message.message_id]
+            return
         if self.core.sessions.reloading:
             self._unsure.add(message.message_id)
             return

@@ -35,7 +35,7 @@ class Batch:
     Whoever waits does `batch.waiters[waiter] = None` while the state is OPEN, and is called once.
     """
 
-    __slots__ = ("state", "changes", "waiters", "size", "urgent")
+    __slots__ = ("state", "changes", "waiters", "size", "urgent", "promised")
 
     def __init__(self, state: BatchState = BatchState.OPEN) -> None:
         self.state = state
@@ -43,6 +43,8 @@ class Batch:
         self.waiters: dict[Waiter, None] = {}
         self.size = 0
         self.urgent = False
+        #: Something was promised; it may have come to nothing since.
+        self.promised = False
 
     def __repr__(self) -> str:
         count = len(self.changes)

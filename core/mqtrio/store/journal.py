@@ -15,7 +15,7 @@ need no cut: the last value of a topic wins, so theirs are carried over to the n
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
@@ -82,6 +82,8 @@ class Journal:
         slice_size: int = 500,
     ) -> None:
         self.store = store
+        #: Called when a batch is closed: gives the changes that were promised and must be made.
+        self.complete: Callable[[], Iterable[Change]] = tuple
         #: False: the store is not durable; build no change, everything is COMMITTED.
         self.active = store.durable
         #: More than `limit` bytes wait for the store: stop reading and ask `on_room`.
@@ -132,7 +134,7 @@ class Journal:
         `lazy_delay`. Returns the batch to wait for, or COMMITTED or REFUSED.
         """
         if self._guarded:
-            answer = self._refusal(change)
+            answer = self._refusal(touched(change))
             if answer is not None:
                 return answer
         batch = self._open
@@ -140,6 +142,36 @@ class Journal:
         if not changes:
             self._filled.set()
         changes.append(change)
+        self._count(batch, size, lazy)
+        return batch
+
+    def promise(self, client_id: str, size: int, *, lazy: bool = False) -> Batch:
+        """Take a change to this session that `complete` will give when the batch is closed.
+
+        For what may come to nothing meanwhile; then say `withdraw` with its size. Its promise waits
+        for a commit all the same. The rest is as in `append`.
+        """
+        if self._guarded:
+            answer = self._refusal(client_id)
+            if answer is not None:
+                return answer
+        batch = self._open
+        if not batch.promised:
+            batch.promised = True
+            self._filled.set()
+        self._count(batch, size, lazy)
+        return batch
+
+    def withdraw(self, size: int) -> None:
+        """A change that was promised to the open batch need not be made."""
+        self._open.size -= size
+        self.uncommitted -= size
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """Take changes that were promised to the open batch, before it is closed."""
+        self._open.changes += changes
+
+    def _count(self, batch: Batch, size: int, lazy: bool) -> None:
         batch.size += size
         self.uncommitted += size
         if self.uncommitted > self._limit:
@@ -147,7 +179,6 @@ class Journal:
         if not (lazy or batch.urgent):
             batch.urgent = True
             self._urgent.set()
-        return batch
 
     async def begin_action(self) -> None:
         """Keep the open batch open until `end_action`, so that a long action is one commit.
@@ -234,7 +265,7 @@ class Journal:
             await self._work_to_do()
             await self._commit_once()
         self._pause = 0.0
-        while (self._open.changes or self._carried) and not self._pause:
+        while (self._open.changes or self._open.promised or self._carried) and not self._pause:
             await self._commit_once()
 
     async def _work_to_do(self) -> None:
@@ -256,7 +287,8 @@ class Journal:
         batch = self._committing = self._seal()
         # Values of topics that are written anew go in front of the new ones.
         changes = [*self._carried.values(), *batch.changes] if self._carried else batch.changes
-        if changes:
+        # What was promised may have come to nothing; who waits for it still waits for a commit.
+        if changes or batch.promised:
             try:
                 await self.store.commit(changes)
             except Exception as error:  # noqa: BLE001 - whatever a store raises, it did not commit
@@ -276,6 +308,8 @@ class Journal:
     def _seal(self) -> Batch:
         """Close the open batch and begin the next."""
         batch, self._open = self._open, Batch()
+        if batch.promised:
+            batch.changes += self.complete()
         if not self._stopping.is_set():
             self._filled, self._urgent = trio.Event(), trio.Event()
         return batch
@@ -340,11 +374,11 @@ class Journal:
             self.lost = frozenset()
             self._guarded = False
 
-    def _refusal(self, change: Change) -> Batch | None:
-        """Why this change is not taken, or None if it is."""
+    def _refusal(self, client_id: str | None) -> Batch | None:
+        """Why a change to this session is not taken, or None if it is."""
         if not self.active:
             return COMMITTED
-        if self._closed or touched(change) in self.lost:
+        if self._closed or client_id in self.lost:
             return REFUSED
         return None
 
@@ -407,6 +441,7 @@ class Journal:
         self._closed = self._guarded = True
         self.full = False
         self._sealed.set()
+        self._open.changes += self.complete()
         for batch in (self._committing, self._open):
             if batch is not None and batch.state is BatchState.OPEN:
                 if batch.changes:
