@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mqtrio.hooks.client import ClientFacts as ClientFacts
     from mqtrio.hooks.client import ConnectionSlot as ConnectionSlot
     from mqtrio.hooks.client import MessageSlot as MessageSlot
+    from mqtrio.hooks.credentials import PeerCredentials as PeerCredentials
     from mqtrio.hooks.events import AcceptEvent as AcceptEvent
     from mqtrio.hooks.events import AcknowledgedEvent as AcknowledgedEvent
     from mqtrio.hooks.events import AdmitEvent as AdmitEvent
@@ -141,6 +142,7 @@ _PUBLIC = {
     "Permissions Reject Throttle",
     "hooks.calls": "CallStatistics",
     "hooks.client": "ClientFacts ConnectionSlot MessageSlot",
+    "hooks.credentials": "PeerCredentials",
     "hooks.events": "AcceptEvent AcknowledgedEvent AdmitEvent AuthenticateEvent ChangedMessage "
     "ClientConnectedEvent ClientDisconnectedEvent ConnectionRefusedEvent "
     "DeliveredEvent DeliveryEvent DroppedEvent PluginFailedEvent PublishedEvent "

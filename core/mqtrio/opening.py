@@ -17,8 +17,9 @@ from mqtrio.errors import BrokerStopped, ConfigurationError, sole_error
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
-from mqtrio.net.addresses import parse_listener
 from mqtrio.net.network import Network, open_network
+from mqtrio.net.opening import NO_SOCKETS, GivenSockets
+from mqtrio.net.options import listener_address
 from mqtrio.reload import Config, Reload, configuration_of, maximum_connections
 from mqtrio.settings import Listener, Settings
 from mqtrio.store.journal import Failure, Journal
@@ -39,6 +40,7 @@ async def open_broker(
     plugins: Iterable[object] = (),
     store: Store | None = None,
     settings: Settings | None = None,
+    sockets: GivenSockets = NO_SOCKETS,
     **options: Any,
 ) -> AsyncIterator[Broker]:
     """A running broker for the length of the block.
@@ -47,7 +49,8 @@ async def open_broker(
     `config`: settings and installed plugins, as a file has them (docs/configuration.md); or only
     `settings`, or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
     `plugins`: objects with hooks, asked in this order, behind those of `config`. `store`: default,
-    memory only.
+    memory only. `sockets`: listening sockets that are there already, by the NAME that listeners
+    systemd://NAME call them; they stay the caller's to close.
 
     Leaving the block stops gracefully: clients are told, wills follow the standard, and what is on
     its way gets `limits.stop_grace` seconds. Raises ConfigurationError for settings that can't be,
@@ -59,7 +62,7 @@ async def open_broker(
     settings, specs, enabled = _configured(config, settings, options, list(plugins))
     raised: BaseException | None = None
     try:
-        async with _opened(listen, specs, enabled, store, settings) as broker:
+        async with _opened(listen, specs, enabled, store, settings, sockets) as broker:
             try:
                 yield broker
             except BaseException as error:
@@ -83,6 +86,7 @@ async def _opened(
     plugins: Iterable[object],
     store: Store | None,
     settings: Settings,
+    sockets: GivenSockets,
 ) -> AsyncIterator[Broker]:
     """`open_broker`, but what is raised comes out wrapped by nurseries."""
     listen = [listen] if isinstance(listen, str) else listen
@@ -93,7 +97,7 @@ async def _opened(
         await life.open(plugins)
         if store is None:
             store = await provide.open_store(hooks) or MemoryStore()
-        async with _assembled(named, specs, life, store, settings) as broker:
+        async with _assembled(named, specs, life, store, settings, sockets) as broker:
             yield broker
     finally:
         await life.close()
@@ -106,6 +110,7 @@ async def _assembled(
     life: Plugins,
     store: Store,
     settings: Settings,
+    sockets: GivenSockets,
 ) -> AsyncIterator[Broker]:
     """A broker of its parts, with plugins that have started and a store that is open."""
     listeners = _listeners(listen, settings)
@@ -128,8 +133,8 @@ async def _assembled(
         await outer.start(journal.run)
         try:
             await restorer.start()
-            addresses = [parse_listener(listener.url) for listener in listeners]
-            async with open_network(core, addresses) as network:
+            addresses = [listener_address(listener) for listener in listeners]
+            async with open_network(core, addresses, sockets) as network:
                 _set_doors(core, network, listeners)
                 reload = Reload(core, life, network, partial(_listeners, listen), specs)
                 broker = Broker(core, life, network, reload)
@@ -242,6 +247,7 @@ async def serve_broker(
     plugins: Iterable[object] = (),
     store: Store | None = None,
     settings: Settings | None = None,
+    sockets: GivenSockets = NO_SOCKETS,
     task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
     **options: Any,
 ) -> None:
@@ -251,7 +257,13 @@ async def serve_broker(
     those of `open_broker`; pass keywords with functools.partial.
     """
     async with open_broker(
-        listen, config=config, plugins=plugins, store=store, settings=settings, **options
+        listen,
+        config=config,
+        plugins=plugins,
+        store=store,
+        settings=settings,
+        sockets=sockets,
+        **options,
     ) as broker:
         task_status.started(broker)
         await broker.wait_stopped()

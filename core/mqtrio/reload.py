@@ -21,8 +21,9 @@ from mqtrio.hooks.calls import nonsense
 from mqtrio.hooks.provide_events import ReconfigureEvent
 from mqtrio.hooks.registration import Registration
 from mqtrio.net import listeners as net
-from mqtrio.net.addresses import parse_listener
+from mqtrio.net.addresses import ListenerAddress
 from mqtrio.net.network import Network
+from mqtrio.net.options import listener_address
 from mqtrio.settings import Listener, Settings
 from mqtrio.standing_in import StandIn
 
@@ -56,6 +57,10 @@ class _Change:
     #: Prepared but not started, or started: what is abandoned if anything fails.
     prepared: list[Registration] = Factory(list)
     opened: list[net.Listener] = Factory(list)
+    #: Where to listen, by URL.
+    addresses: dict[str, ListenerAddress] = Factory(dict)
+    #: How the sockets were of those that stay, where that has been changed already.
+    adjusted: list[ListenerAddress] = Factory(list)
     #: What puts the new settings of plugins in force that stay.
     apply: list[tuple[Registration, Callable[[], object]]] = Factory(list)
     #: Name -> what stands in for an exclusive plugin that is stopped, and that plugin.
@@ -185,11 +190,14 @@ class Reload:
         return any(getattr(plugin, "exclusive", False) for plugin in both)
 
     async def _bind(self, change: _Change) -> None:
-        """Open the listeners that there aren't yet."""
-        there = {address.url for address in self._network.listeners}
-        for url in dict.fromkeys(listener.url for listener in change.listeners):
-            if url not in there:
-                change.opened += await self._network.open(parse_listener(url))
+        """Open the listeners that there aren't yet, and have the others be as they shall be."""
+        change.addresses = {each.url: listener_address(each) for each in change.listeners}
+        for address in change.addresses.values():
+            before = self._network.adjust(address)
+            if before is None:
+                change.opened += await self._network.open(address)
+            else:
+                change.adjusted.append(before)
 
     def _check_doors(self, change: _Change) -> None:
         """Refuse rules of listeners that can't be, with the plugins as they will be."""
@@ -270,7 +278,7 @@ class Reload:
                 entry.calls["reconfigure"].failed(error)
         rules = self._rules(change)
         self._core.doors.set(rules)
-        self._network.exchange([each.url for each in change.listeners], change.opened)
+        self._network.exchange(change.addresses, change.opened)
         self._network.reconfigure(maximum_connections(rule for rule, _ in rules))
         self._specs = {spec.name: spec for spec in change.configuration.plugins}
         self._core.turn(self._core.hooks_changed, frozenset({"compile_delivery"}))
@@ -281,6 +289,11 @@ class Reload:
     async def _take_back(self, change: _Change) -> None:
         for listener in change.opened:
             listener.close()
+        for address in change.adjusted:
+            try:
+                self._network.adjust(address)
+            except OSError:
+                log.exception("listener %s: its file can't be as it was before", address.url)
         for entry in reversed(change.prepared):
             await self._life.abandon(entry)
         for stand_in, between, old in change.stand_ins.values():

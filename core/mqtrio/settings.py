@@ -25,7 +25,9 @@ TWO_BYTES: Final = 65_535
 class Listener:
     """One address that clients connect to."""
 
-    url: str = required_setting("where to listen: mqtt://HOST[:PORT] (port 0: any free one)")
+    url: str = required_setting(
+        "where to listen: mqtt://HOST[:PORT] (port 0: any free one), unix:///PATH or systemd://NAME"
+    )
     allow_anonymous: bool | None = setting(
         None, "let clients in that nobody authenticated; default: on loopback only"
     )
@@ -39,6 +41,18 @@ class Listener:
     )
     mount_point: str = setting(
         "", "what is put before the topics of its clients, and taken off what they get: a/ or a/b/"
+    )
+    mode: str | None = setting(
+        None, 'of unix://: permissions of the file, three octal digits; default: "660"'
+    )
+    owner: str | None = setting(
+        None, "of unix://: user that the file shall belong to; default: the broker's"
+    )
+    group: str | None = setting(
+        None, "of unix://: group that the file shall belong to; default: the broker's"
+    )
+    reuse_port: bool = setting(
+        False, "let other processes of the same user listen on the same port (SO_REUSEPORT)"
     )
 
 

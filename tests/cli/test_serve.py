@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
+import trio
 
-from tests.cli.serving import connect, run, serve
+from tests.cli.serving import CONNACK, CONNECT, connect, run, serve
 from tests.installing import Site
 
 ANY_PORT = "mqtt://127.0.0.1:0"
@@ -67,6 +68,32 @@ def test_any_address_is_not_served_to_anybody_by_default() -> None:
     assert "mqtt://0.0.0.0:0" in ended.stderr
     assert "allow_anonymous" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "mqtrio.sock"
+    async with serve("--listen", f"unix://{path}") as server:
+        await server.wait_for(f"listening on unix://{path}")
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(CONNECT)
+            assert await stream.receive_some() == CONNACK
+        server.process.terminate()
+        assert await server.end() == 0
+        assert "Traceback" not in server.log
+    assert not path.exists()
+
+
+async def test_a_unix_socket_that_a_killed_server_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "mqtrio.sock"
+    async with serve("--listen", f"unix://{path}") as server:
+        await server.wait_for(f"listening on unix://{path}")
+        server.process.kill()
+    async with serve("--listen", f"unix://{path}") as server:
+        await server.wait_for(f"listening on unix://{path}")
+        ended = await trio.to_thread.run_sync(run, "serve", "--listen", f"unix://{path}")
+        assert ended.returncode == 2
+        assert "another process listens there" in ended.stderr
+        await (await trio.open_unix_socket(path)).aclose()
 
 
 def test_an_address_in_use_is_told() -> None:

@@ -319,7 +319,8 @@ x = 1
         'allowed: a number of seconds or a string such as "30s", "5m", "2h", "1d", at least 1 ms',
         "  broker.toml:5: limits.maximum_qos: unknown here; did you mean session.maximum_qos?",
         "  broker.toml:9: listener[1].url: missing; "
-        "where to listen: mqtt://HOST[:PORT] (port 0: any free one)",
+        "where to listen: mqtt://HOST[:PORT] (port 0: any free one), unix:///PATH or "
+        "systemd://NAME",
         '  broker.toml:10: listener[1].allow_anonymous: "false" is a string; '
         "allowed: true or false",
         "  broker.toml:12: limit: unknown; did you mean limits?",

@@ -22,7 +22,7 @@ from mqtrio.net.addresses import (
         ("mqtt://127.0.0.1:0", "127.0.0.1", 0),
         ("mqtt://[::1]:1884", "::1", 1884),
         ("mqtt://[::1]", "::1", 1883),
-        ("mqtt://[::]", "::", 1883),
+        ("mqtt://[::]", "", 1883),
         ("mqtt://0.0.0.0", "0.0.0.0", 1883),
         ("mqtt://broker.example:1", "broker.example", 1),
         ("MQTT://Broker.Example/", "broker.example", 1883),
@@ -44,8 +44,16 @@ def test_good_urls(url: str, host: str, port: int) -> None:
         ("mqtts://0.0.0.0", r"can't serve mqtts:// yet, only mqtt://"),
         ("ws://0.0.0.0/mqtt", r"can't serve ws:// yet"),
         ("wss://0.0.0.0", r"can't serve wss:// yet"),
-        ("unix:///run/mqtt", r"can't serve unix:// yet"),
-        ("tcp://0.0.0.0", r"unknown scheme 'tcp'.*mqtt://.*mqtts://, ws://, wss://, unix://"),
+        ("tcp://0.0.0.0", r"unknown scheme 'tcp'.*mqtt://.*unix://"),
+        ("unix://run/mqtt", r"write unix:///PATH, the whole path"),
+        ("unix:/run/mqtt", r"write unix:///PATH, the whole path"),
+        ("unix:///run/", r"write unix:///PATH, the whole path"),
+        ("unix://", r"write unix:///PATH, the whole path"),
+        ("unix:///run/a\nb", r"can't be the name of a file"),
+        ("nonsense+unix:///run/mqtt", r"unknown scheme 'nonsense'"),
+        ("systemd://", r"write systemd://NAME"),
+        ("systemd:name", r"write systemd://NAME"),
+        ("systemd://a/b", r"write systemd://NAME"),
         ("127.0.0.1:1883", r"no scheme|unknown scheme"),
         ("localhost:1883", r"unknown scheme 'localhost'"),
         ("", r"no scheme"),
@@ -63,6 +71,15 @@ def test_good_urls(url: str, host: str, port: int) -> None:
 def test_bad_urls(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         parse_listener(url)
+
+
+@pytest.mark.parametrize("scheme", ["", "mqtt+"])
+def test_what_is_not_tcp(scheme: str) -> None:
+    address = parse_listener(f"{scheme}unix:///run/a dir/mqtt?%20#@.sock")
+    assert (address.path, address.name) == ("/run/a dir/mqtt?%20#@.sock", "")
+    address = parse_listener(f"{scheme}systemd://mqtrio.socket")
+    assert (address.path, address.name) == ("", "mqtrio.socket")
+    assert (address.host, address.port, address.layers) == ("", 0, ())
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "amqp"])

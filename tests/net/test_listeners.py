@@ -4,16 +4,24 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from mqtrio.net import listeners
+from mqtrio import settings
+from mqtrio.net import opening
 from mqtrio.net.addresses import ListenerAddress, parse_listener
-from mqtrio.net.listeners import BATCH, PAUSE, Listener, Pace, open_listeners
+from mqtrio.net.listeners import BATCH, PAUSE, Listener, Pace
 from mqtrio.net.network import Network, open_network
+from mqtrio.net.opening import open_listeners
+from mqtrio.net.options import listener_address
 from tests.net.kit import Core, let_run, until
+
+
+def address_of(url: str, **options: Any) -> ListenerAddress:
+    return listener_address(settings.Listener(url=url, **options))
 
 
 async def opened(url: str) -> list[Listener]:
@@ -85,7 +93,7 @@ async def test_a_free_port_must_be_free_everywhere(monkeypatch: pytest.MonkeyPat
 
         monkeypatch.setattr(socket, "create_server", create_server)
         names = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2")]
-        sockets = listeners._listen(names, 0)
+        sockets = opening._listen(names, 0)
     ports = {sock.getsockname()[1] for sock in sockets}
     assert len(ports) == 1
     assert taken not in ports
@@ -93,12 +101,25 @@ async def test_a_free_port_must_be_free_everywhere(monkeypatch: pytest.MonkeyPat
         sock.close()
 
 
-async def test_everywhere_is_both_families() -> None:
-    (listener,) = await opened("mqtt://:0")
+@pytest.mark.parametrize("host", ["", "*", "[::]"])
+async def test_everywhere_is_both_families(host: str) -> None:
+    (listener,) = await opened(f"mqtt://{host}:0")
     assert not listener.bound.local
     for family in (socket.AF_INET, socket.AF_INET6):
         connect(listener, family).close()
     close([listener])
+
+
+async def test_several_may_share_a_port() -> None:
+    (first,) = await open_listeners(address_of("mqtt://127.0.0.1:0", reuse_port=True))
+    port = first.bound.port
+    (second,) = await open_listeners(address_of(f"mqtt://127.0.0.1:{port}", reuse_port=True))
+    with pytest.raises(OSError, match="in use"):
+        await opened(f"mqtt://127.0.0.1:{port}")
+    everywhere = await open_listeners(address_of(f"mqtt://[::]:{port}", reuse_port=True))
+    first.close()
+    connect(second).close()
+    close([second, *everywhere])
 
 
 async def test_everywhere_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ from attrs import define, field
 
 from mqtrio.config.document import Document, Result, read_toml
 from mqtrio.config.problems import InvalidSettings, Problem, by_line
-from mqtrio.errors import PluginError
+from mqtrio.errors import ConfigurationError, PluginError
 from mqtrio.fields import complaint, setting, show, what_is
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.installed import Installed, InstalledPlugin, find_installed, settings_class
+from mqtrio.net.options import listener_address
 from mqtrio.settings import Listener, Settings
 from mqtrio.toml_lines import KeyPath
 
@@ -148,6 +149,8 @@ def read_configuration(document: Document, beside: Collection[str] = ()) -> Conf
     plugins.read()
     problems = [*settings.problems, *plugins.problems]
     problems += _wrong_listeners(document, {*plugins.tables, *beside}, plugins.specs)
+    if settings.value is not None:
+        problems += _wrong_options(document, settings.value.listener)
     if problems or settings.value is None:
         raise InvalidSettings(by_line(problems))
     return Configuration(settings.value, tuple(plugins.in_order()), document.source)
@@ -273,6 +276,15 @@ def _wrong_listeners(
             yield document.problem(path, text)
         elif name in specs and not provide.implements(specs[name].plugin, "authenticate"):
             yield document.problem(path, f"the plugin {show(name)} authenticates nobody")
+
+
+def _wrong_options(document: Document, listeners: Iterable[Listener]) -> Iterable[Problem]:
+    """Look for options of listeners that don't go with their URLs."""
+    for number, listener in enumerate(listeners):
+        try:
+            listener_address(listener)
+        except ConfigurationError as error:
+            yield document.problem(("listener", number), str(error))
 
 
 def _authenticators(listeners: object) -> Iterator[tuple[KeyPath, str]]:

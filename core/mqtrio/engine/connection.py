@@ -97,7 +97,10 @@ class Connection(Output):
         super().__init__(core, link)
         self.peer: PeerFacts = link.peer
         self.client = client or ClientFacts(
-            address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
+            address=link.peer.address,
+            listener=link.peer.listener,
+            tls=link.peer.tls,
+            credentials=link.peer.credentials,
         )
         self.timer: Timer | None = None
         self.pause: Timer | None = None

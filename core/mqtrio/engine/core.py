@@ -252,7 +252,10 @@ class Core:
         client: ClientFacts | None = None
         if self.hooks.accept:
             client = ClientFacts(
-                address=link.peer.address, listener=link.peer.listener, tls=link.peer.tls
+                address=link.peer.address,
+                listener=link.peer.listener,
+                tls=link.peer.tls,
+                credentials=link.peer.credentials,
             )
             answer = combine.accept(self.hooks, AcceptEvent(client))
             if isinstance(answer, Deny):

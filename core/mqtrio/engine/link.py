@@ -21,6 +21,8 @@ from typing import Any, Final, Protocol
 
 from attrs import define
 
+from mqtrio.hooks.credentials import PeerCredentials
+
 #: The bit of `hold` that says: a hook thinks.
 HOOK_HOLD: Final = 1
 
@@ -40,6 +42,8 @@ class PeerFacts:
     local: bool = False
     #: What TLS found out, once its handshake is done.
     tls: object | None = None
+    #: The process at the other end of a Unix socket, where the system tells.
+    credentials: PeerCredentials | None = None
 
     def __str__(self) -> str:
         if not self.port:

@@ -5,6 +5,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import define, field
 
+from mqtrio.hooks.credentials import PeerCredentials
+
 T = TypeVar("T")
 
 
@@ -16,7 +18,8 @@ class ClientFacts:
     in, the one it was given. `address` is where it comes from ("192.0.2.7:50123", "" for none),
     `listener` the URL it came by ("" for a program inside of the broker's own process),
     `protocol_version` 3, 4 or 5 (0 before CONNECT). `tls` holds what TLS knows of the peer, None
-    without TLS. `scratch` is for ConnectionSlot.
+    without TLS, `credentials` the process at the other end of a Unix socket, None elsewhere (and
+    where the system doesn't tell). `scratch` is for ConnectionSlot.
 
     For a will and for a message from the store the connection is gone: the identity is right,
     the rest may be empty.
@@ -28,6 +31,7 @@ class ClientFacts:
     protocol_version: int = 0
     listener: str = ""
     tls: Any = None
+    credentials: PeerCredentials | None = None
     scratch: dict[object, Any] | None = field(default=None, repr=False)
 
 

@@ -13,6 +13,7 @@ import attrs
 from attrs import define, field
 
 from mqtrio.hooks.client import ClientFacts
+from mqtrio.hooks.credentials import PeerCredentials
 from mqtrio.wire.packets import PublishProperties, UserProperties, Will
 
 #: The door by which a message came: a connected client; the will of one that is gone; the program
@@ -88,6 +89,11 @@ class ClientEvent(Event):
     def tls(self) -> Any:
         """What TLS knows of the peer; None without TLS."""
         return self.client.tls
+
+    @property
+    def credentials(self) -> PeerCredentials | None:
+        """The process at the other end of a Unix socket; None elsewhere."""
+        return self.client.credentials
 
 
 # --- decide --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Listener URLs, and the addresses that came of them."""
 
 import socket
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,21 +14,39 @@ from mqtrio.net.layers import LayerFactory
 SCHEMES: Final[dict[str, tuple[LayerFactory, ...]]] = {"mqtt": ()}
 
 #: Schemes with a meaning that this version can't serve.
-FUTURE_SCHEMES: Final = ("mqtts", "ws", "wss", "unix")
+FUTURE_SCHEMES: Final = ("mqtts", "ws", "wss")
+
+#: What may carry the bytes instead of TCP, as a scheme of its own (for plain MQTT).
+TRANSPORTS: Final = ("unix", "systemd")
 
 DEFAULT_PORT: Final = 1883
+
+#: Permissions of a Unix socket of which nothing is said: its owner, and its group.
+DEFAULT_MODE: Final = 0o660
+
+Network = IPv4Network | IPv6Network
 
 
 @define(frozen=True, kw_only=True)
 class ListenerAddress:
-    """A listener URL, taken apart."""
+    """A listener URL, taken apart, and what its options say of the socket."""
 
     url: str
     #: A host name or an address; empty: all addresses of this machine, IPv4 and IPv6.
-    host: str
+    host: str = ""
     #: 0: any free one.
-    port: int
+    port: int = 0
+    #: The file of a Unix socket, else "".
+    path: str = ""
+    #: The name of sockets that the program was given already, else "".
+    name: str = ""
     layers: tuple[LayerFactory, ...] = ()
+    #: Permissions, owner and group of the file; "" for what the process has.
+    mode: int = DEFAULT_MODE
+    owner: str = ""
+    group: str = ""
+    #: Whether other processes may listen on the same port.
+    reuse_port: bool = False
 
 
 @define(frozen=True, kw_only=True)
@@ -37,13 +56,18 @@ class BoundAddress:
     #: The URL from which it came, as it was configured.
     url: str
     scheme: str
-    #: An IP address; "::" stands for all of IPv4 as well when the URL named no host.
-    host: str
-    port: int
+    #: An IP address, "" for a Unix socket; "::" stands for all of IPv4 as well.
+    host: str = ""
+    #: 0 for a Unix socket.
+    port: int = 0
+    #: The file of a Unix socket, "" for TCP.
+    path: str = ""
     #: Whether only this machine can connect to it.
     local: bool
 
     def __str__(self) -> str:
+        if self.path:
+            return f"{'' if self.scheme == 'mqtt' else f'{self.scheme}+'}unix://{self.path}"
         return f"{self.scheme}://{join(self.host, self.port)}"
 
 
@@ -53,11 +77,16 @@ def join(host: str, port: int) -> str:
 
 
 def parse_listener(url: str) -> ListenerAddress:
-    """Take a listener URL apart: mqtt://HOST[:PORT], mqtt://[IPV6][:PORT], mqtt://:PORT.
+    """Take a listener URL apart: mqtt://HOST[:PORT], unix:///PATH, systemd://NAME.
 
-    The default port is 1883. HOST may be empty or "*" for all addresses; "0.0.0.0" is all of IPv4
-    and "[::]" all of IPv6. Raises ConfigurationError.
+    The default port is 1883. HOST may be empty, "*" or "[::]" for all addresses; "0.0.0.0" is all
+    of IPv4. PATH stands there as it is, without escapes. NAME is that of sockets which the program
+    was given. Before unix and systemd may stand what is spoken there: ws+unix:///PATH. Raises
+    ConfigurationError.
     """
+    spoken, _, transport = url.partition(":")[0].lower().rpartition("+")
+    if transport in TRANSPORTS:
+        return _elsewhere(url, spoken or "mqtt", transport)
     # First of all, so that no password gets into one of the errors that show the URL.
     if "@" in url:
         raise ConfigurationError("a listener URL has no user name or password (found '@')")
@@ -77,14 +106,33 @@ def parse_listener(url: str) -> ListenerAddress:
         raise ConfigurationError(f"listener {url!r}: a port stands behind a colon: mqtt://:{host}")
     return ListenerAddress(
         url=url,
-        host="" if host == "*" else host,
+        host="" if host in ("*", "::") else host,
         port=DEFAULT_PORT if port is None else port,
         layers=SCHEMES[parts.scheme],
     )
 
 
+def _elsewhere(url: str, spoken: str, transport: str) -> ListenerAddress:
+    """A Unix socket, or sockets that are there already."""
+    if spoken not in SCHEMES:
+        raise ConfigurationError(f"listener {url!r}: {_unknown(spoken)}")
+    rest = url.partition(":")[2]
+    where = rest.removeprefix("//")
+    if transport == "systemd":
+        if where == rest or not where.isprintable() or not where or "/" in where:
+            raise ConfigurationError(f"listener {url!r}: write systemd://NAME")
+        return ListenerAddress(url=url, name=where, layers=SCHEMES[spoken])
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConfigurationError(f"listener {url!r}: this system has no Unix sockets")
+    if where == rest or not where.startswith("/") or where.endswith("/"):
+        raise ConfigurationError(f"listener {url!r}: write unix:///PATH, the whole path of a file")
+    if not where.isprintable():
+        raise ConfigurationError(f"listener {url!r}: this can't be the name of a file")
+    return ListenerAddress(url=url, path=where, layers=SCHEMES[spoken])
+
+
 def _unknown(scheme: str) -> str:
-    known = " and ".join(f"{name}://" for name in SCHEMES)
+    known = " and ".join(f"{name}://" for name in (*SCHEMES, *TRANSPORTS))
     if scheme in FUTURE_SCHEMES:
         return f"this version can't serve {scheme}:// yet, only {known}"
     future = ", ".join(f"{name}://" for name in FUTURE_SCHEMES)
@@ -94,10 +142,16 @@ def _unknown(scheme: str) -> str:
 
 def bound_address(address: ListenerAddress, sock: socket.socket) -> BoundAddress:
     """Where a socket listens."""
-    host, port = sock.getsockname()[:2]
-    scheme = address.url.partition(":")[0].lower()
+    scheme, _, transport = address.url.partition(":")[0].lower().rpartition("+")
+    if transport not in TRANSPORTS:
+        scheme = transport
+    name = sock.getsockname()
+    if isinstance(name, str | bytes):  # of a Unix socket; bytes: in Linux's abstract namespace
+        path = name if isinstance(name, str) else f"@{name[1:].decode(errors='replace')}"
+        return BoundAddress(url=address.url, scheme=scheme or "mqtt", path=path, local=True)
+    host, port = name[:2]
     return BoundAddress(
-        url=address.url, scheme=scheme, host=host, port=port, local=is_loopback(host)
+        url=address.url, scheme=scheme or "mqtt", host=host, port=port, local=is_loopback(host)
     )
 
 

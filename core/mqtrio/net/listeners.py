@@ -1,14 +1,15 @@
-"""Listening sockets: opening them, and accepting at a bounded rate."""
+"""Listening sockets: accepting at a bounded rate. Opening them is in opening.py."""
 
 import errno
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from mqtrio.engine.link import LinkCore, PeerFacts
+from mqtrio.errors import ConfigurationError
 from mqtrio.net.addresses import (
     BoundAddress,
     ListenerAddress,
@@ -16,22 +17,15 @@ from mqtrio.net.addresses import (
     is_loopback,
     peer_address,
 )
+from mqtrio.net.unix import SocketFile, credentials
 
 logger = logging.getLogger("mqtrio.net")
-
-BACKLOG: Final = 1024
 
 #: Connections accepted before other tasks get their turn.
 BATCH: Final = 64
 
 #: Seconds without accepting when the system refuses it, for want of descriptors or memory.
 PAUSE: Final = 0.1
-
-#: Free ports tried until one is free at all addresses of a host name.
-ATTEMPTS: Final = 10
-
-# An address of a host name that this machine does not have (IPv6 switched off, say).
-_ABSENT: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 #: Serves a connection that was accepted.
 Adopt = Callable[[socket.socket, PeerFacts, ListenerAddress], object]
@@ -62,12 +56,15 @@ class Pace:
 
 
 class Listener:
-    """One listening socket."""
+    """One listening socket; `file` is that of a Unix socket which is ours."""
 
-    def __init__(self, address: ListenerAddress, sock: socket.socket) -> None:
+    def __init__(
+        self, address: ListenerAddress, sock: socket.socket, file: SocketFile | None = None
+    ) -> None:
         sock.setblocking(False)
         self.address = address
         self.sock = sock
+        self.file = file
         self.bound: BoundAddress = bound_address(address, sock)
         self._complained: set[str] = set()
 
@@ -89,8 +86,27 @@ class Listener:
     def close(self) -> None:
         """Stop listening; who has connected and was not accepted is reset."""
         if self.sock.fileno() >= 0:
+            if self.file is not None:
+                self.file.remove()
             trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
+
+    def adjust(self, address: ListenerAddress) -> ListenerAddress:
+        """Have the socket be as options say that have changed; returns what it was.
+
+        Raises OSError, or ConfigurationError for what can't change. What is decided for each
+        connection changes with `address` itself.
+        """
+        before = self.address
+        if address.reuse_port != before.reuse_port:
+            raise ConfigurationError(
+                f"listener {address.url}: reuse_port can't change while the broker listens there"
+            )
+        wanted = (address.mode, address.owner, address.group)
+        if self.file is not None and wanted != (before.mode, before.owner, before.group):
+            self.file.restrict(*wanted)
+            self.address = address
+        return before
 
     def _accept(self, pace: Pace, adopt: Adopt, full: Full) -> float:
         """Accept some of those who wait; seconds to pause."""
@@ -117,7 +133,7 @@ class Listener:
     def _admit(
         self,
         sock: socket.socket,
-        name: tuple[object, ...],
+        name: object,
         adopt: Adopt,
         full: Full,
     ) -> None:
@@ -129,11 +145,7 @@ class Listener:
         self._complained.clear()
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            host, port = peer_address(name)
-            peer = PeerFacts(
-                address=host, port=port, listener=self.address.url, local=is_loopback(host)
-            )
+            peer = self._facts(sock, name)
         except OSError:
             sock.close()  # the peer was gone before we looked
             return
@@ -142,67 +154,17 @@ class Listener:
         except Exception:
             logger.exception("a connection of %s could not be served", peer)
 
+    def _facts(self, sock: socket.socket, name: object) -> PeerFacts:
+        """Who has connected; raises OSError."""
+        url = self.address.url
+        if not isinstance(name, tuple):  # a Unix socket
+            return PeerFacts(address="", listener=url, local=True, credentials=credentials(sock))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        host, port = peer_address(name)
+        return PeerFacts(address=host, port=port, listener=url, local=is_loopback(host))
+
     def _complain(self, how: str) -> None:
         """Log a trouble once, until a connection has been accepted again."""
         if how not in self._complained:
             self._complained.add(how)
             logger.warning("%s accepts %s", self.bound, how)
-
-
-async def open_listeners(address: ListenerAddress) -> list[Listener]:
-    """Bind a listener's sockets: one for each address of its host, all with the same port.
-
-    Raises OSError, which names the listener.
-    """
-    try:
-        if not address.host:
-            return [Listener(address, _listen_everywhere(address.port))]
-        found = await trio.socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        names = list(dict.fromkeys((family, name[0]) for family, _, _, _, name in found))
-        return [Listener(address, sock) for sock in _listen(names, address.port)]
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"can't listen on {address.url}: {reason}") from error
-
-
-def _listen_everywhere(port: int) -> socket.socket:
-    """One socket for IPv4 and IPv6, or for IPv4 where there is no IPv6."""
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
-            )
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
-    return socket.create_server(("", port), backlog=BACKLOG)
-
-
-def _listen(names: Sequence[tuple[int, str | int]], port: int) -> list[socket.socket]:
-    """A socket for each address; a free port must be free at all of them."""
-    for attempt in range(ATTEMPTS):
-        opened: list[socket.socket] = []
-        absent: OSError | None = None
-        try:
-            for family, host in names:
-                wanted = port or (opened[0].getsockname()[1] if opened else 0)
-                try:
-                    opened.append(
-                        socket.create_server((host, wanted), family=family, backlog=BACKLOG)
-                    )
-                except OSError as error:
-                    if error.errno not in _ABSENT:
-                        raise
-                    absent = error
-        except OSError as error:
-            for sock in opened:
-                sock.close()
-            if error.errno == errno.EADDRINUSE and opened and not port and attempt + 1 < ATTEMPTS:
-                continue
-            raise
-        if not opened and absent is not None:
-            raise absent
-        return opened
-    raise AssertionError("the last attempt returns or raises")

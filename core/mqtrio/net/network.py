@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -11,7 +11,8 @@ import trio
 from mqtrio.engine.link import LinkCore, PeerFacts
 from mqtrio.net.addresses import BoundAddress, ListenerAddress
 from mqtrio.net.layers import LayerFactory, build
-from mqtrio.net.listeners import Listener, open_listeners
+from mqtrio.net.listeners import Listener
+from mqtrio.net.opening import NO_SOCKETS, GivenSockets, open_listeners
 from mqtrio.net.poller import Poller
 from mqtrio.net.readiness import AVAILABLE
 from mqtrio.net.streams import StreamLink
@@ -24,8 +25,9 @@ class Network:
 
     _nursery: trio.Nursery
 
-    def __init__(self, core: LinkCore) -> None:
+    def __init__(self, core: LinkCore, given: GivenSockets = NO_SOCKETS) -> None:
         self._core = core
+        self._given = given
         #: None where the system has nothing that it could wait on; see readiness.AVAILABLE.
         self.poller = Poller(core, self._released) if AVAILABLE else None
         #: Listener URL -> connections open at one time, where that is bounded.
@@ -70,24 +72,42 @@ class Network:
 
     async def bind(self, address: ListenerAddress) -> None:
         """Open a listener's sockets. Clients can connect, but are not served before `accept`."""
-        self._listeners += await open_listeners(address)
+        self._listeners += await self.open(address)
 
     async def open(self, address: ListenerAddress) -> list[Listener]:
         """Open sockets that are for `exchange`, or for their owner to close."""
-        return await open_listeners(address)
+        return await open_listeners(address, self._given)
 
     def accept(self) -> None:
         """Begin to serve who connects."""
         self._start(self._listeners)
 
-    def exchange(self, urls: Collection[str], opened: Iterable[Listener]) -> None:
+    def exchange(
+        self, addresses: Mapping[str, ListenerAddress], opened: Iterable[Listener]
+    ) -> None:
         """Listen at these URLs only: serve what was opened, close all others; connections stay."""
+        stay: list[Listener] = []
         for listener in self._listeners:
-            if listener.address.url not in urls:
+            address = addresses.get(listener.address.url)
+            if address is None:
                 listener.close()
+            else:
+                listener.address = address
+                stay.append(listener)
         came = list(opened)
-        self._listeners = [each for each in self._listeners if each.address.url in urls] + came
+        self._listeners = stay + came
         self._start(came)
+
+    def adjust(self, address: ListenerAddress) -> ListenerAddress | None:
+        """Have an open listener's sockets be as its options say now; returns what they were.
+
+        None where it isn't open. Raises OSError, or ConfigurationError for what can't change.
+        """
+        before = None
+        for listener in self._listeners:
+            if listener.address.url == address.url:
+                before = listener.adjust(address)
+        return before
 
     def reconfigure(self, maximum: Mapping[str, int]) -> None:
         """Go by the core's new settings, and by `maximum` (see there)."""
@@ -197,14 +217,16 @@ class Network:
 
 @asynccontextmanager
 async def open_network(
-    core: LinkCore, addresses: Iterable[ListenerAddress] = ()
+    core: LinkCore,
+    addresses: Iterable[ListenerAddress] = (),
+    given: GivenSockets = NO_SOCKETS,
 ) -> AsyncIterator[Network]:
     """A network with its sockets bound, for the length of the block; raises OSError.
 
     Call `accept` when the engine is ready for clients, and `stop` to end gracefully. Leaving the
     block, in whatever way, drops what is still open.
     """
-    network = Network(core)
+    network = Network(core, given)
     try:
         async with trio.open_nursery() as nursery:
             network.start(nursery)
