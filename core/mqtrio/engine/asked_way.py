@@ -7,6 +7,7 @@ serves for the next message, because making one costs as much as asking.
 
 import sys
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from mqtrio.engine import publish
@@ -22,28 +23,27 @@ if TYPE_CHECKING:
 #: What hooks have noted with a message, by its place in the run.
 Notes = dict[int, dict[object, Any]]
 
+#: Delivers the first messages of the run, as many as it is told.
+Forward = Callable[[int], object]
 
-def take(
-    connection: "Connection", packets: list[Any], forward: Callable[[list[Any]], object]
-) -> int:
-    """Handle the first of these messages and as many as go the same way; returns their number.
 
-    `forward` delivers those that are allowed.
-    """
+def take(connection: "Connection", packets: list[Any], forward: Forward) -> int:
+    """Handle the first of these messages and as many as go the same way; returns their number."""
     hooks = connection.core.hooks
     if not connection.remembers(packets[0].topic):
         authorizers = combine.publish_authorizers(hooks, connection.permissions)
         if authorizers:
             return _ask(connection, packets, forward, authorizers)
-    forward(packets)
-    _tell(connection, packets)
-    return len(packets)
+    count = len(packets)
+    forward(count)
+    _tell(connection, packets, count)
+    return count
 
 
 def _ask(
     connection: "Connection",
     packets: list[Any],
-    forward: Callable[[list[Any]], object],
+    forward: Forward,
     authorizers: Calls,
 ) -> int:
     """Ask about each, up to the first that is not allowed on the spot."""
@@ -94,18 +94,19 @@ def _ask(
             break  # whoever was asked has changed who is to be asked
     if single is not None:
         single.calls += taken + (stopped is not None)
-    allowed = packets[:taken]
-    if allowed:
-        forward(allowed)
-        _tell(connection, allowed, notes)
+    if taken:
+        forward(taken)
+        _tell(connection, packets, taken, notes)
     if stopped is not None:
         connection.start(publish.ruled(connection, packets[taken], event, stopped))
         taken += 1
     return taken
 
 
-def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = None) -> None:
-    """Tell observers of messages that are on their way; see HookManager.notify."""
+def _tell(
+    connection: "Connection", packets: list[Any], count: int, notes: Notes | None = None
+) -> None:
+    """Tell observers of the first `count` messages, which are on their way."""
     hooks = connection.core.hooks
     calls = hooks.published
     if not calls:
@@ -113,14 +114,14 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
     client = connection.client
     topic = packets[0].topic
     if notes:
-        for place, packet in enumerate(packets):
-            event = PublishEvent(client, topic, packet.payload)
+        for place in range(count):
+            event = PublishEvent(client, topic, packets[place].payload)
             event.scratch = notes.get(place)
             hooks.notify(hooks.published, event)
         return
     event = PublishEvent(client, topic, packets[0].payload)
     hooks.notify(calls, event)  # which knows whether it is time to time them
-    for packet in packets[1:]:
+    for packet in islice(packets, 1, count):
         if references(event) == OWN and event.scratch is None and event.topic is topic:
             event.payload = packet.payload
         else:
@@ -133,7 +134,7 @@ def _tell(connection: "Connection", packets: list[Any], notes: Notes | None = No
             else:
                 if answer is not None:
                     hooks.observer_failed(call, nonsense(answer, "None"))
-    calls[0].told += len(packets) - 1
+    calls[0].told += count - 1
 
 
 def _no_count(event: object) -> int:

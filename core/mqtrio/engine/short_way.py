@@ -72,9 +72,10 @@ def take(connection: "Connection", packets: list[Any], at: int) -> int:
             at += 1
     run = packets[start:at]
     if connection.asked:
-        at = start + asked_way.take(connection, run, partial(_forward, connection, route))
+        forward = partial(_forward, connection, route, run, frames)
+        at = start + asked_way.take(connection, run, forward)
     else:
-        _forward(connection, route, run, frames)
+        _forward(connection, route, run, frames, len(run))
     core.statistics.messages_received += at - start
     core.work += (at - start - 1) * PACKET_WORK + (at - start) * route.weight
     if core.pressure.congested:
@@ -83,16 +84,16 @@ def take(connection: "Connection", packets: list[Any], at: int) -> int:
 
 
 def _forward(
-    publisher: "Connection", route: Route, packets: list[Any], frames: list[bytes] | None = None
+    publisher: "Connection", route: Route, packets: list[Any], frames: list[bytes], count: int
 ) -> None:
-    """Pass on the frames of QoS 0 messages as they came, where that is what the target wants."""
+    """Pass on the first `count` QoS 0 messages: as they came, where that is what a target wants."""
     core = publisher.core
     router = core.router
-    if frames is None:
-        frames = [packet.frame for packet in packets]
+    if count < len(packets):
+        packets = packets[:count]
+        frames = frames[:count]
     dirty = core.dirty
     profile = WIRE_5 if publisher.version5 else WIRE_3
-    count = len(frames)
     messages: list[Message] | None = None
     for group in route.groups:
         if group.takes != profile:
