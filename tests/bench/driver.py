@@ -1,6 +1,7 @@
 """The load driver: two C programs, compiled when they are needed, and what one run of them says."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -29,11 +30,12 @@ def build(name: str) -> Path:
     if compiler is None:
         raise LoadFailed("a C compiler is needed: cc isn't on PATH")
     BUILD.mkdir(exist_ok=True)
+    new = BUILD / f"{name}.{os.getpid()}"  # others may be compiling it at this moment
     subprocess.run(
-        [compiler, "-O2", "-std=c11", "-Wall", "-Wextra", "-o", str(binary), str(source)],
+        [compiler, "-O2", "-std=c11", "-Wall", "-Wextra", "-o", str(new), str(source)],
         check=True,
     )
-    return binary
+    return new.replace(binary)
 
 
 def measure(scenario: Scenario, broker: Running, scale: float) -> dict[Column, float]:
