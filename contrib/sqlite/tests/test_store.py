@@ -18,7 +18,6 @@ from mqtrio import (
     StoreError,
     SubscriptionPut,
 )
-from mqtrio_sqlite import schema
 from mqtrio_sqlite.store import SqliteStore
 
 ANN = SessionPut("ann", None, 5, 60, 1, 1000.0)
@@ -123,19 +122,6 @@ async def test_full(open_store: Any, path: Path) -> None:
     async with open_store() as store:
         assert await topics(store) == ["t", "w"]
         await store.commit(large)
-
-
-async def test_a_newer_schema_is_refused(open_store: Any, path: Path) -> None:
-    async with open_store() as store:
-        await store.load()
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    other.close()
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match="was written by a newer mqtrio-sqlite"):
-        async with open_store():
-            raise AssertionError("not reached")
-    assert path.read_bytes() == before
 
 
 async def test_a_database_of_something_else_is_refused(open_store: Any, path: Path) -> None:

@@ -14,7 +14,7 @@ from mqtrio import StoreError
 from mqtrio_sqlite.database import Database, Options
 from mqtrio_sqlite.errors import explained
 from mqtrio_sqlite.records import records
-from mqtrio_sqlite.schema import APPLICATION_ID, version_of
+from mqtrio_sqlite.schema import APPLICATION_ID, VERSION, version_of
 from mqtrio_sqlite.transfer import changes_in, changes_of, lines
 
 Item = TypeVar("Item")
@@ -165,9 +165,14 @@ def _reading(path: Path) -> Generator[sqlite3.Connection, None, None]:
     """Open a database to read one state of it, which a broker may go on changing meanwhile."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-        version_of(connection)
+        version = version_of(connection)
         if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
             raise StoreError("it is empty")
+        if version < VERSION:
+            raise StoreError(
+                f"its schema is version {version}, this mqtrio-sqlite reads {VERSION}: "
+                "`mqtrio store vacuum` or the start of a broker brings it up to date"
+            )
         connection.execute("BEGIN")
         yield connection
 

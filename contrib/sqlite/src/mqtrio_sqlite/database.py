@@ -66,7 +66,6 @@ class Database:
             if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
                 raise StoreError("its file system has no room for a write-ahead log")
             connection.execute(f"PRAGMA synchronous = {options.synchronous}")
-            connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             pages = max(1, options.checkpoint // PAGE_SIZE)
@@ -76,6 +75,7 @@ class Database:
             most = 0xFFFFFFFE if options.max_size is None else options.max_size // size
             connection.execute(f"PRAGMA max_page_count = {most}")
             migrate(connection)
+            connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()
             raise

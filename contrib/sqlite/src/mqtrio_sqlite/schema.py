@@ -4,7 +4,9 @@
 one is put behind it.
 """
 
+import importlib.metadata
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from mqtrio import StoreError
@@ -109,40 +111,73 @@ CREATE TABLE wills (
 ) WITHOUT ROWID;
 """
 
-#: What makes version n + 1 of version n; an empty file is version 0.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+# What has made the tables, for those that can't read them.
+_WRITTEN_BY: Final = """
+ALTER TABLE meta ADD COLUMN written_by TEXT;
+"""
+
+#: What makes version n + 1 of version n; an empty file is version 0. Each is SQL whose statements
+#: end with a line. It may make tables anew: references between rows are checked at its end only.
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _WRITTEN_BY)
 
 VERSION: Final = len(MIGRATIONS)
 
 
-def version_of(connection: sqlite3.Connection) -> int:
+def version_of(connection: sqlite3.Connection, known: int = VERSION) -> int:
     """Say the version of a file; raises StoreError if it isn't ours, or newer than we know."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application_id != APPLICATION_ID and (application_id or version or tables):
         raise StoreError("it is a database of something else: give another path")
-    if version > VERSION:
+    if version > known:
         raise StoreError(
-            f"it was written by a newer mqtrio-sqlite (its schema is version {version}, this one "
-            f"knows {VERSION}): install that one, or go back to a copy of the database"
+            f"it was written by a newer mqtrio-sqlite{_writer(connection)} (its schema is version "
+            f"{version}, this one knows {known}): install that one, or go back to a copy of the "
+            "database"
         )
     return int(version)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file to the newest version, in one transaction; raises StoreError if it can't be."""
+def _writer(connection: sqlite3.Connection) -> str:
+    """Say what wrote a file, if that is told where we look for it."""
+    try:
+        (version,) = connection.execute("SELECT written_by FROM meta").fetchone()
+    except (sqlite3.Error, TypeError):  # a later version may have put it elsewhere
+        return ""
+    return f", {version}" if isinstance(version, str) else ""
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS) -> None:
+    """Bring a file to the newest version, in one transaction; raises StoreError if it can't be.
+
+    `PRAGMA foreign_keys` must be off. Whatever goes wrong meanwhile leaves the file as it was.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = version_of(connection)
-        for number in range(version, VERSION):
-            for statement in MIGRATIONS[number].split(";\n"):
+        version = version_of(connection, len(steps))
+        for step in steps[version:]:
+            for statement in step.split(";\n"):
                 connection.execute(statement)
-        if version < VERSION:
+        if version < len(steps):
+            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise StoreError(
+                    "it can't be brought up to date, because rows are missing in it: see "
+                    "`mqtrio store check`, and go back to a backup"
+                )
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+            connection.execute("UPDATE meta SET written_by = ?", (_ours(),))
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _ours() -> str | None:
+    """Say what writes now; a frozen program may not know."""
+    try:
+        return importlib.metadata.version("mqtrio-sqlite")
+    except importlib.metadata.PackageNotFoundError:
+        return None
