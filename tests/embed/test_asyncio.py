@@ -26,6 +26,27 @@ def loop(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> An
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
+def test_another_thread_is_told_so(loop: Any) -> None:
+    async def main() -> None:
+        async with open_asyncio_broker([]) as broker:
+
+            def subscribe() -> None:
+                broker.subscribe("a")
+
+            for call in (broker.clients, broker.stop, subscribe):
+                with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+                    await asyncio.to_thread(call)
+
+            def publish() -> None:
+                asyncio.run(broker.publish("a", "b"))
+
+            with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(publish)
+            assert broker.clients() == []
+
+    loop(main)
+
+
 def test_publish_subscribe_request_and_the_rest(loop: Any) -> None:
     async def answer(broker: AsyncioBroker, ready: asyncio.Event) -> None:
         async with broker.subscribe("double") as requests:

@@ -200,3 +200,17 @@ async def test_the_recorder_observes_everything_by_default() -> None:
         "client_disconnected",
         "session_ended",
     ]
+
+
+async def test_a_client_comes_by_a_listener() -> None:
+    listener = {"url": "mqtt://127.0.0.1:0", "mount_point": "site/"}
+    async with open_harness(listener=[listener]) as harness:
+        async with harness.broker.subscribe("#") as messages:
+            client = harness.new_client("ann", listener="mqtt://127.0.0.1:0")
+            await client.connect()
+            assert await client.try_publish("a", qos=1) == 0
+            assert (await messages.receive()).topic == "site/a"
+            await client.drop()
+            again = await client.reconnect(session_present=False)
+            assert await again.try_publish("b", qos=1) == 0
+            assert (await messages.receive()).topic == "site/b"

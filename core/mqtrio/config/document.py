@@ -68,10 +68,15 @@ class Document:
         return Result(None, by_line(found))
 
     def problem(self, path: KeyPath, text: str) -> Problem:
-        """Tell a problem with its line; a key that is missing has that of its table."""
+        """Tell a problem with its line.
+
+        A key that is missing has that of its table, a table without a header that of what is in it.
+        """
         for end in range(len(path), 0, -1):
-            if path[:end] in self.lines:
-                return Problem(self.source, path, text, self.lines[path[:end]])
+            inside = [line for key, line in self.lines.items() if key[:end] == path[:end]]
+            if inside:
+                line = self.lines.get(path[:end], min(inside))
+                return Problem(self.source, path, text, line)
         return Problem(self.source, path, text)
 
 

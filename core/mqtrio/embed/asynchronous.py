@@ -1,6 +1,7 @@
 """A broker for asyncio programs: Trio as a guest of their loop, and methods that asyncio awaits."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial, wraps
@@ -38,6 +39,7 @@ def awaited(
 
     @wraps(method)
     async def called(self: "AsyncioBroker", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_thread()
         return await call(self._running, partial(method, self._broker, *args, **kwargs))
 
     return called
@@ -50,6 +52,7 @@ def passed(
 
     @wraps(method)
     def called(self: "AsyncioBroker", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._check_thread()
         if self._running.ended:
             raise stopped()
         return method(self._broker, *args, **kwargs)
@@ -66,6 +69,7 @@ def subscribing(
     def subscribe(
         self: "AsyncioBroker", /, *args: P.args, **kwargs: P.kwargs
     ) -> AsyncioSubscription:
+        self._check_thread()
         return AsyncioSubscription(self._running, method(self._broker, *args, **kwargs))
 
     return subscribe
@@ -148,6 +152,15 @@ class AsyncioBroker:
         assert running.broker is not None
         self._running = running
         self._broker = running.broker
+        self._thread = threading.get_ident()
+
+    def _check_thread(self) -> None:
+        """Nothing of a broker is made for two threads at one time."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "a broker of asyncio is called in the thread of its loop: from another one by "
+                "asyncio.run_coroutine_threadsafe, or use mqtrio.embed.open_thread_broker"
+            )
 
     @property
     def listeners(self) -> tuple[BoundAddress, ...]:

@@ -112,18 +112,22 @@ class Harness:
         *,
         version: int = MQTT_5,
         address: str = "192.0.2.7",
+        listener: str = STREAM,
         wrap: Wrap | None = None,
     ) -> Client:
         """A new Client without a CONNECT yet: `connect` or `try_connect` says it.
 
+        `listener`: as for `peer`.
         `wrap` is put around its stream: `functools.partial(TornStream, split=1)`.
         """
 
         def again(old: Client) -> Client:
-            return self.new_client(old.client_id, version=version, address=address, wrap=wrap)
+            return self.new_client(
+                old.client_id, version=version, address=address, listener=listener, wrap=wrap
+            )
 
         ours, theirs = memory_stream_pair()
-        self.serve(theirs, address=address)
+        self.serve(theirs, address=address, listener=listener)
         stream = ours if wrap is None else wrap(ours)
         client = Client(stream, version=version, client_id=client_id, again=again)
         self.peers.append(client)
