@@ -3,12 +3,14 @@
 import argparse
 import contextlib
 import itertools
+import os
 import sqlite3
+import stat
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from mqtrio import StoreError
 from mqtrio_sqlite.database import Database, Options
@@ -115,9 +117,10 @@ def _import(path: Path) -> int:
     try:
         if any(_count(database.connection, table) for table in _TABLES):
             raise StoreError("it isn't empty: import into a new one")
-        changes = changes_in(sys.stdin.buffer)
-        # What is read up to an error isn't kept: half of a store is worse than none.
-        database.commit_all(_batches(_progress("import", changes, None)))
+        given = sys.stdin.buffer
+        with contextlib.closing(_progress("import", given, _size(given), len)) as shown:
+            # What is read up to an error isn't kept: half of a store is worse than none.
+            database.commit_all(_batches(changes_in(shown)))
     finally:
         database.close()
     return 0
@@ -183,14 +186,33 @@ _WIDTH: Final = 30
 _TURNS: Final = "|/-\\"
 
 
-def _progress(what: str, items: Iterable[Item], total: int | None) -> Iterator[Item]:
-    """Go through items, and show how far that is."""
+def _one(item: object) -> int:
+    return 1
+
+
+def _size(stream: BinaryIO) -> int | None:
+    """Say how many bytes there are to read, where that is known: in a file, not in a pipe."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _progress(
+    what: str, items: Iterable[Item], total: int | None, weigh: Callable[[Item], int] = _one
+) -> Generator[Item, None, None]:
+    """Go through items, and show how much of `total` those are that have gone through."""
     show = _Bar(what)
-    for number, item in enumerate(items):
-        if not number % 1000:
-            show.at(number, total)
-        yield item
-    show.end()
+    done = 0
+    try:
+        for number, item in enumerate(items):
+            if not number % 1000:
+                show.at(done, total)
+            yield item
+            done += weigh(item)
+    finally:
+        show.end()
 
 
 @contextlib.contextmanager
@@ -198,7 +220,7 @@ def _turning(what: str, connection: sqlite3.Connection) -> Generator[None, None,
     """Show that SQLite is at work in the block, of whose length it says nothing."""
     show = _Bar(what)
     steps = itertools.count(1)
-    connection.set_progress_handler(lambda: show.at(next(steps), None), 100_000)
+    connection.set_progress_handler(lambda: show.at(next(steps), None), 10_000)
     try:
         yield
     finally:
@@ -213,16 +235,19 @@ class _Bar:
         self.what = what
         self.begin = self.last = time.monotonic()
         self.shown = False
+        # What an export writes to the same terminal must not be cut by it.
+        self.wanted = sys.stderr.isatty() and not (what == "export" and sys.stdout.isatty())
 
     def at(self, count: int, total: int | None) -> int:
         """Show `count` of `total`; returns 0, which lets SQLite go on."""
         now = time.monotonic()
-        if sys.stderr.isatty() and now - self.begin > 0.5 and now - self.last > 0.1:
+        if self.wanted and now - self.begin > 0.5 and now - self.last > 0.1:
             self.last, self.shown = now, True
             seconds = f"{now - self.begin:.0f} s"
             if total:
-                done = min(_WIDTH, _WIDTH * count // total)
-                text = f"[{'#' * done}{'.' * (_WIDTH - done)}] {100 * count // total} %, {seconds}"
+                part = min(count, total) / total
+                done = int(_WIDTH * part)
+                text = f"[{'#' * done}{'.' * (_WIDTH - done)}] {part:.0%}, {seconds}"
             else:
                 text = f"{_TURNS[int(now * 10) % 4]} {seconds}"
             print(f"\r{self.what} {text}\x1b[K", end="", file=sys.stderr, flush=True)

@@ -33,6 +33,8 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {explain(error)}") from error
     except StoreError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise StoreError(f"{path}: {error}") from error
 
 
