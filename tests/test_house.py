@@ -23,7 +23,7 @@ TIERS: tuple[frozenset[str], ...] = (
     frozenset({"engine"}),
     frozenset({"net"}),
     frozenset({"broker", "client", "config", "opening", "info", "installed"})
-    | {"reload", "standing_in", "toml_lines"},
+    | {"reload", "standing_in", "toml_lines", "stacks"},
     frozenset({"embed"}),
     frozenset({"testing", "cli"}),
     frozenset({"pytest_plugin"}),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mqtrio.config import PluginSpec as PluginSpec
     from mqtrio.config import load_config as load_config
     from mqtrio.config import read_settings as read_settings
-    from mqtrio.engine.link import PeerFacts as PeerFacts
     from mqtrio.engine.subscriber import ReceivedMessage as ReceivedMessage
     from mqtrio.engine.subscriber import Subscriber as Subscriber
     from mqtrio.errors import BrokerStopped as BrokerStopped
@@ -67,6 +66,13 @@ if TYPE_CHECKING:
     from mqtrio.hooks.explanation import Explanation as Explanation
     from mqtrio.hooks.explanation import HookDecision as HookDecision
     from mqtrio.hooks.explanation import PluginAnswer as PluginAnswer
+    from mqtrio.hooks.layers import Layer as Layer
+    from mqtrio.hooks.layers import LayerFactory as LayerFactory
+    from mqtrio.hooks.layers import LayerProvider as LayerProvider
+    from mqtrio.hooks.peer import HttpFacts as HttpFacts
+    from mqtrio.hooks.peer import PeerCertificate as PeerCertificate
+    from mqtrio.hooks.peer import PeerFacts as PeerFacts
+    from mqtrio.hooks.peer import TlsFacts as TlsFacts
     from mqtrio.hooks.plugin import DeliveryFilter as DeliveryFilter
     from mqtrio.hooks.plugin import Plugin as Plugin
     from mqtrio.hooks.provide_events import CheckSettingsEvent as CheckSettingsEvent
@@ -85,8 +91,6 @@ if TYPE_CHECKING:
     from mqtrio.info import PublishResult as PublishResult
     from mqtrio.info import SessionInfo as SessionInfo
     from mqtrio.net.addresses import BoundAddress as BoundAddress
-    from mqtrio.net.layers import Layer as Layer
-    from mqtrio.net.layers import LayerFactory as LayerFactory
     from mqtrio.opening import open_broker as open_broker
     from mqtrio.opening import serve_broker as serve_broker
     from mqtrio.reasons import ReasonCode as ReasonCode
@@ -133,7 +137,6 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "broker": "Broker",
     "config": "Configuration PluginSpec load_config read_settings",
-    "engine.link": "PeerFacts",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError PluginFailed ProtocolError "
     "RefusedError StoreError",
@@ -149,6 +152,8 @@ _PUBLIC = {
     "PublishEvent RetainedChangedEvent SessionEndedEvent SessionOpenedEvent "
     "SubscribedEvent SubscribeEvent UnsubscribedEvent",
     "hooks.explanation": "Explanation HookDecision PluginAnswer",
+    "hooks.layers": "Layer LayerFactory LayerProvider",
+    "hooks.peer": "HttpFacts PeerCertificate PeerFacts TlsFacts",
     "hooks.plugin": "DeliveryFilter Plugin",
     "hooks.provide_events": "CheckSettingsEvent CommandsEvent HookspecsEvent LayersEvent "
     "OpenStoreEvent ReconfigureEvent RunEvent StartEvent StopEvent",
@@ -156,7 +161,6 @@ _PUBLIC = {
     "info": "BrokerStatistics ClientInfo PublishResult SessionInfo",
     "opening": "open_broker serve_broker",
     "net.addresses": "BoundAddress",
-    "net.layers": "Layer LayerFactory",
     "reasons": "ReasonCode",
     "settings": "Limits Listener Log SessionRules Settings",
     "state.filters": "FilterMap",

@@ -131,7 +131,7 @@ def base_type(kind: object) -> object:
 def is_scalar(kind: object) -> bool:
     """Tell whether `complaint` knows all about values of this type."""
     base = base_type(kind)
-    return base in (bool, int, float, str, Path) or get_origin(base) is Literal
+    return base in (bool, int, float, str, Path, object) or get_origin(base) is Literal
 
 
 def is_array(kind: object) -> bool:
@@ -159,6 +159,8 @@ def _wrong_type(value: object, base: object) -> str | None:
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         if fits and not math.isfinite(cast(float, value)):
             return f"{value} is no finite number"
+    elif base is object:  # a table that somebody else reads
+        fits = value is None or isinstance(value, Mapping) or attrs.has(type(value))
     elif is_array(base):
         fits = isinstance(value, list if get_origin(base) is list else tuple)
     elif is_mapping(base):
@@ -212,7 +214,7 @@ def describe(kind: object, metadata: Mapping[str, Any]) -> str:
         return "a path"
     if is_mapping(base):
         return f"a table, each value {describe(get_args(base)[1], metadata)}"
-    if isinstance(base, type) and attrs.has(base):
+    if base is object or (isinstance(base, type) and attrs.has(base)):
         return "a table"
     if is_array(base):
         return f"an array, each item {describe(get_args(base)[0], metadata)}"

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
@@ -19,9 +19,9 @@ from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.net.network import Network, open_network
 from mqtrio.net.opening import NO_SOCKETS, GivenSockets
-from mqtrio.net.options import listener_address
 from mqtrio.reload import Config, Reload, configuration_of, maximum_connections
 from mqtrio.settings import Listener, Settings
+from mqtrio.stacks import address_of, make_stacks, plugins_for
 from mqtrio.store.journal import Failure, Journal
 from mqtrio.store.memory import MemoryStore
 from mqtrio.store.protocol import Store
@@ -29,12 +29,15 @@ from mqtrio.store.protocol import Store
 if TYPE_CHECKING:
     from mqtrio.config import PluginSpec
 
+#: Where to listen: URLs, or listeners with their rules and the options of their layers.
+Listen: TypeAlias = Iterable[str | Listener] | str | Listener | None
+
 DEFAULT_LISTENER: Final = "mqtt://127.0.0.1:1883"
 
 
 @asynccontextmanager
 async def open_broker(
-    listen: Iterable[str] | str | None = None,
+    listen: Listen = None,
     *,
     config: Config | None = None,
     plugins: Iterable[object] = (),
@@ -45,7 +48,7 @@ async def open_broker(
 ) -> AsyncIterator[Broker]:
     """A running broker for the length of the block.
 
-    `listen`: URLs, `[]` for none; default: those of the settings, else mqtt://127.0.0.1:1883.
+    `listen`: URLs or Listeners, `[]` for none; default: those of the settings, else mqtt://127.0.0.1:1883.
     `config`: settings and installed plugins, as a file has them (docs/configuration.md); or only
     `settings`, or the same by keyword: `limits={"receive_maximum": 100}`, `session={...}`.
     `plugins`: objects with hooks, asked in this order, behind those of `config`. `store`: default,
@@ -81,7 +84,7 @@ async def open_broker(
 
 @asynccontextmanager
 async def _opened(
-    listen: Iterable[str] | str | None,
+    listen: Listen,
     specs: Iterable["PluginSpec"],
     plugins: Iterable[object],
     store: Store | None,
@@ -89,8 +92,10 @@ async def _opened(
     sockets: GivenSockets,
 ) -> AsyncIterator[Broker]:
     """`open_broker`, but what is raised comes out wrapped by nurseries."""
-    listen = [listen] if isinstance(listen, str) else listen
+    listen = [listen] if isinstance(listen, str | Listener) else listen
     named = None if listen is None else list(listen)
+    plugins = list(plugins)
+    plugins = [*plugins_for(_listeners(named, settings), plugins), *plugins]
     hooks = HookManager(budget=settings.limits.hook_budget)
     life = Plugins(hooks, settings.limits.hook_deadline)
     try:
@@ -105,7 +110,7 @@ async def _opened(
 
 @asynccontextmanager
 async def _assembled(
-    listen: list[str] | None,
+    listen: list[str | Listener] | None,
     specs: Iterable["PluginSpec"],
     life: Plugins,
     store: Store,
@@ -133,7 +138,8 @@ async def _assembled(
         await outer.start(journal.run)
         try:
             await restorer.start()
-            addresses = [listener_address(listener) for listener in listeners]
+            stacks = await make_stacks(listeners, provide.layers(hooks.layers))
+            addresses = [address_of(listener, stacks) for listener in listeners]
             async with open_network(core, addresses, sockets) as network:
                 _set_doors(core, network, listeners)
                 reload = Reload(core, life, network, partial(_listeners, listen), specs)
@@ -168,16 +174,19 @@ def _configured(
         return settings_from(options), (), plugins
     if config is None:
         return settings or Settings(), (), plugins
-    names = [e.name if isinstance(e, Plugin) else type(e).__name__ for e in plugins]
-    read = configuration_of(config, names)
+    named = {e.name if isinstance(e, Plugin) else type(e).__name__: e for e in plugins}
+    read = configuration_of(config, named)
     return read.settings, read.plugins, [*read.make_plugins(), *plugins]
 
 
-def _listeners(listen: list[str] | None, settings: Settings) -> list[Listener]:
+def _listeners(listen: list[str | Listener] | None, settings: Settings) -> list[Listener]:
     """The listeners that a program names, with their rules; else those of the settings."""
     if listen is not None:
         known = {listener.url: listener for listener in settings.listener}
-        return [known.get(url) or Listener(url=url) for url in listen]
+        return [
+            each if isinstance(each, Listener) else known.get(each) or Listener(url=each)
+            for each in listen
+        ]
     return list(settings.listener) or [Listener(url=DEFAULT_LISTENER)]
 
 
@@ -241,7 +250,7 @@ async def _end(core: Core, network: Network) -> None:
 
 
 async def serve_broker(
-    listen: Iterable[str] | str | None = None,
+    listen: Listen = None,
     *,
     config: Config | None = None,
     plugins: Iterable[object] = (),

@@ -23,8 +23,8 @@ from mqtrio.hooks.registration import Registration
 from mqtrio.net import listeners as net
 from mqtrio.net.addresses import ListenerAddress
 from mqtrio.net.network import Network
-from mqtrio.net.options import listener_address
 from mqtrio.settings import Listener, Settings
+from mqtrio.stacks import Stacks, address_of, make_stacks
 from mqtrio.standing_in import StandIn
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class _Change:
     entries: dict[str, Registration] = Factory(dict)
     #: Prepared but not started, or started: what is abandoned if anything fails.
     prepared: list[Registration] = Factory(list)
+    #: What makes the layers of the listeners.
+    stacks: Stacks = Factory(dict)
     opened: list[net.Listener] = Factory(list)
     #: Where to listen, by URL.
     addresses: dict[str, ListenerAddress] = Factory(dict)
@@ -91,9 +93,10 @@ class Reload:
         self._lock = trio.Lock()
 
     @property
-    def program_plugins(self) -> list[str]:
-        """The names of plugins that come from no configuration."""
-        return [name for name in self._hooks.plugins if name not in self._specs]
+    def program_plugins(self) -> dict[str, object]:
+        """The plugins that come from no configuration, by name."""
+        there = self._hooks.plugins
+        return {name: there[name] for name in there if name not in self._specs}
 
     async def __call__(self, config: Config) -> None:
         """Swap; raises what keeps it from it, and has changed nothing then."""
@@ -139,6 +142,8 @@ class Reload:
                 await self._life.start(change.entries[name])
         for name in staying:
             change.entries[name] = self._entry(name)
+        calls = [each.calls["layers"] for each in self._order(change) if "layers" in each.calls]
+        change.stacks = await make_stacks(change.listeners, provide.layers(calls))
         await self._bind(change)
         self._check_doors(change)
         for spec in change.configuration.plugins:
@@ -191,7 +196,7 @@ class Reload:
 
     async def _bind(self, change: _Change) -> None:
         """Open the listeners that there aren't yet, and have the others be as they shall be."""
-        change.addresses = {each.url: listener_address(each) for each in change.listeners}
+        change.addresses = {each.url: address_of(each, change.stacks) for each in change.listeners}
         for address in change.addresses.values():
             before = self._network.adjust(address)
             if before is None:

@@ -26,7 +26,8 @@ class Listener:
     """One address that clients connect to."""
 
     url: str = required_setting(
-        "where to listen: mqtt://HOST[:PORT] (port 0: any free one), unix:///PATH or systemd://NAME"
+        "where to listen: mqtt://HOST[:PORT], mqtts:// (TLS), ws:// (WebSocket), wss:// (both), "
+        "unix:///PATH or systemd://NAME; port 0: any free one"
     )
     allow_anonymous: bool | None = setting(
         None, "let clients in that nobody authenticated; default: on loopback only"
@@ -53,6 +54,11 @@ class Listener:
     )
     reuse_port: bool = setting(
         False, "let other processes of the same user listen on the same port (SO_REUSEPORT)"
+    )
+    # Options of layers: a table, or what the layer's own class makes of it.
+    tls: object = setting(None, "options of TLS, for mqtts:// and wss:// (mqtrio-tls)", secret=True)
+    websocket: object = setting(
+        None, "options of WebSocket, for ws:// and wss:// (mqtrio-websocket)", secret=True
     )
 
 

@@ -168,7 +168,7 @@ def meant(value: object, unit: str | None) -> object:
 def fits(value: Any, kind: Any, metadata: Mapping[str, Any]) -> bool:
     """Tell whether one of VALUES is right for a setting, told without the code that reads it."""
     if value is None:
-        return type(None) in get_args(kind)
+        return kind is object or type(None) in get_args(kind)
     base: Any = base_type(kind)
     if base is bool or base is str:
         return isinstance(value, base)
@@ -195,6 +195,8 @@ def fits(value: Any, kind: Any, metadata: Mapping[str, Any]) -> bool:
         return isinstance(value, dict) and all(
             fits(each, get_args(base)[1], metadata) for each in value.values()
         )
+    if base is object:
+        return isinstance(value, dict)
     assert attrs.has(base), f"a type that a configuration can't hold: {base}"
     return False
 
@@ -319,8 +321,8 @@ x = 1
         'allowed: a number of seconds or a string such as "30s", "5m", "2h", "1d", at least 1 ms',
         "  broker.toml:5: limits.maximum_qos: unknown here; did you mean session.maximum_qos?",
         "  broker.toml:9: listener[1].url: missing; "
-        "where to listen: mqtt://HOST[:PORT] (port 0: any free one), unix:///PATH or "
-        "systemd://NAME",
+        "where to listen: mqtt://HOST[:PORT], mqtts:// (TLS), ws:// (WebSocket), wss:// (both), "
+        "unix:///PATH or systemd://NAME; port 0: any free one",
         '  broker.toml:10: listener[1].allow_anonymous: "false" is a string; '
         "allowed: true or false",
         "  broker.toml:12: limit: unknown; did you mean limits?",

@@ -1,5 +1,6 @@
 """What plugins bring when the broker starts, and why it does not start."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -7,12 +8,14 @@ import trio
 
 from mqtrio.errors import PluginError
 from mqtrio.hooks import provide
+from mqtrio.hooks.layers import LayerProvider
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
-from mqtrio.hooks.provide_events import CommandsEvent, StartEvent, StopEvent
+from mqtrio.hooks.provide_events import CommandsEvent, LayersEvent, StartEvent, StopEvent
 from mqtrio.hooks.specs import hookimpl
 from mqtrio.opening import open_broker
 from tests.hooks.driver import plugin_of
+from tests.net.kit import Xor
 
 
 class Shelf:
@@ -74,20 +77,61 @@ async def test_what_is_no_store_is_refused() -> None:
         await provide.open_store(plugged("open_store", "sqlite"))
 
 
-async def test_layers_are_put_together() -> None:
-    manager = plugged("layers", {"tls": Shelf}, soon({"websocket": Shelf}), None)
-    assert await provide.layers(manager) == {"tls": Shelf, "websocket": Shelf}
+class Bringer:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    @hookimpl
+    def layers(self, event: LayersEvent) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
-async def test_a_layer_has_one_maker() -> None:
+LAYER = LayerProvider(settings=LayerProvider, server=lambda options: Xor)
+
+
+def layers(*answers: Any) -> Any:
+    manager = HookManager()
+    for number, answer in enumerate(answers):
+        manager.add(Bringer(answer), f"p{number}")
+    return provide.layers(manager.layers)
+
+
+def test_layers_are_put_together() -> None:
+    assert layers({"tls": LAYER}, {"websocket": LAYER}, None) == {"tls": LAYER, "websocket": LAYER}
+
+
+def test_a_layer_has_one_maker() -> None:
     with pytest.raises(PluginError, match="plugins 'p0' and 'p1' both bring 'tls' in layers"):
-        await provide.layers(plugged("layers", {"tls": Shelf}, {"tls": Shelf}))
+        layers({"tls": LAYER}, {"tls": LAYER})
 
 
-@pytest.mark.parametrize("nonsense", ["tls", {"tls": None}, {1: Shelf}, LookupError()])
-async def test_layers_that_are_none_are_refused(nonsense: Any) -> None:
+@pytest.mark.parametrize("nonsense", ["tls", {"tls": None}, {"tls": len}, {1: LAYER}, KeyError()])
+def test_layers_that_are_none_are_refused(nonsense: Any) -> None:
     with pytest.raises(PluginError, match="plugin 'p0': layers"):
-        await provide.layers(plugged("layers", nonsense))
+        layers(nonsense)
+
+
+def test_a_class_brings_layers() -> None:
+    class Bringing(Plugin[None]):
+        @classmethod
+        @hookimpl
+        def layers(cls, event: LayersEvent) -> Mapping[str, LayerProvider]:
+            return {"tls": LAYER}
+
+    assert provide.layers_of(Bringing) == {"tls": LAYER}
+    assert provide.layers_of(Plugin) == {}
+
+
+def test_layers_of_an_instance_are_refused() -> None:
+    class Late(Plugin[None]):
+        @hookimpl
+        def layers(self, event: LayersEvent) -> Any:  # type: ignore[override]
+            return {}
+
+    with pytest.raises(PluginError, match=r"@classmethod above @mqtrio\.hookimpl"):
+        provide.layers_of(Late)
 
 
 def bringing(answer: Any) -> type[Plugin[None]]:

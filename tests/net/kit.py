@@ -14,6 +14,7 @@ import trio.testing
 
 from mqtrio.engine.link import Link, LinkConnection, PeerFacts
 from mqtrio.errors import ProtocolError
+from mqtrio.hooks.peer import TlsFacts
 from mqtrio.net.addresses import parse_listener
 from mqtrio.net.layers import LayerFactory, build
 from mqtrio.net.network import Network, open_network
@@ -47,6 +48,7 @@ class Connection:
         self.ended = False
         self.buffer = b""
         self.chunks: list[int] = []
+        self.peers: list[PeerFacts] = []
         self.seen: list[str] = []
         self.drains = 0
         self.was_lost = False
@@ -59,6 +61,10 @@ class Connection:
         self.buffer += data
         if not self.hold:
             self.run()
+
+    def introduce(self, peer: PeerFacts) -> None:
+        assert not self.chunks
+        self.peers.append(peer)
 
     def end_of_input(self) -> None:
         assert not self.ended
@@ -331,6 +337,9 @@ def local(path: str = "mqtt://127.0.0.1:0") -> Any:
     return parse_listener(path)
 
 
+FRAMED = TlsFacts(version="framed", cipher="none")
+
+
 class Framing:
     """Each message has a length of two bytes in front; an empty one is the end; 0xFFFF is a fault.
 
@@ -392,7 +401,7 @@ class Framing:
         return said + b"\0\0"
 
     def describe(self, peer: PeerFacts) -> PeerFacts:
-        return attrs.evolve(peer, tls="framed")
+        return attrs.evolve(peer, tls=FRAMED)
 
 
 class Xor:

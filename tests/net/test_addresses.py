@@ -35,16 +35,26 @@ from mqtrio.net.addresses import (
 def test_good_urls(url: str, host: str, port: int) -> None:
     address = parse_listener(url)
     assert (address.host, address.port, address.url) == (host, port, url)
-    assert address.layers == ()
+    assert (address.stack, address.layers) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "stack"),
+    [
+        ("mqtts://127.0.0.1", 8883, ("tls",)),
+        ("mqtts://127.0.0.1:1", 1, ("tls",)),
+        ("ws://127.0.0.1", 80, ("websocket",)),
+        ("wss://127.0.0.1", 443, ("tls", "websocket")),
+    ],
+)
+def test_a_scheme_names_a_stack(url: str, port: int, stack: tuple[str, ...]) -> None:
+    address = parse_listener(url)
+    assert (address.port, address.stack) == (port, stack)
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("mqtts://0.0.0.0", r"can't serve mqtts:// yet, only mqtt://"),
-        ("ws://0.0.0.0/mqtt", r"can't serve ws:// yet"),
-        ("wss://0.0.0.0", r"can't serve wss:// yet"),
-        ("tcp://0.0.0.0", r"unknown scheme 'tcp'.*mqtt://.*unix://"),
         ("unix://run/mqtt", r"write unix:///PATH, the whole path"),
         ("unix:/run/mqtt", r"write unix:///PATH, the whole path"),
         ("unix:///run/", r"write unix:///PATH, the whole path"),
@@ -54,6 +64,9 @@ def test_good_urls(url: str, host: str, port: int) -> None:
         ("systemd://", r"write systemd://NAME"),
         ("systemd:name", r"write systemd://NAME"),
         ("systemd://a/b", r"write systemd://NAME"),
+        ("ws://0.0.0.0/mqtt", r"nothing may follow the port"),
+        ("mqtts://8883", r"a port stands behind a colon: mqtts://:8883"),
+        ("tcp://0.0.0.0", r"unknown scheme 'tcp'.*mqtt://, mqtts://, ws://, wss://.*unix://"),
         ("127.0.0.1:1883", r"no scheme|unknown scheme"),
         ("localhost:1883", r"unknown scheme 'localhost'"),
         ("", r"no scheme"),

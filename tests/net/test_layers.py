@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mqtrio.errors import ProtocolError
 from mqtrio.net.layers import Over, build
-from tests.net.kit import PEER, Framing, Xor
+from tests.net.kit import FRAMED, PEER, Framing, Xor
 
 
 def drain(layer: Over, data: bytes) -> bytes:
@@ -81,6 +81,6 @@ def test_a_fault_comes_after_what_preceded_it() -> None:
 
 def test_facts_and_sums() -> None:
     layer = Over(Framing(), Over(Xor(), Framing()))
-    assert layer.describe(PEER).tls == "framed"
+    assert layer.describe(PEER).tls == FRAMED
     assert layer.handshake_work == 1200
     assert layer.bound == 2 * Framing.bound + Xor.bound

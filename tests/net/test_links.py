@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from mqtrio.errors import ProtocolError
 from mqtrio.net.link import LINGER, UNSENT_ANSWERS
-from tests.net.kit import WAIT, Core, Framing, Rig, Xor, let_run, pattern, rig, until
+from tests.net.kit import FRAMED, WAIT, Core, Framing, Rig, Xor, let_run, pattern, rig, until
 
 MEGABYTE = 1 << 20
 
@@ -407,7 +407,28 @@ async def test_layers_are_stacked(net: Rig) -> None:
     assert texts[-1] == b"", "no farewell of the layer"
     texts.remove(b"pong 1")
     assert b"".join(texts[1:]) == b"one\n" + big + b"\nbye\n"
-    assert client.connection.link.peer.tls == "framed"
+    assert client.connection.link.peer.tls == FRAMED
+
+
+async def test_a_handshake_is_charged_once_when_it_begins(net: Rig) -> None:
+    charged: list[int] = []
+
+    class Noting(Framing):
+        def receive(self, data: bytes) -> bytes:
+            charged.append(net.core.work)
+            return super().receive(data)
+
+    net.core.settings = Core(turn_budget=1000).settings
+    client = await net.connect((Noting,))
+    if net.kind == "socket":
+        net.poller.budget = 0  # so that a turn's count begins at 0
+    for value in Framing.frame(b"hi"):
+        await client.send(bytes([value]))
+        await let_run()
+    assert await client.exactly(9) == Framing.frame(b"HELLOhi")
+    assert charged[0] - charged[-1] == Framing.handshake_work
+    assert client.connection.peers == [client.connection.link.peer]
+    assert client.connection.peers[0].tls == FRAMED
 
 
 async def test_layers_byte_at_a_time(net: Rig) -> None:

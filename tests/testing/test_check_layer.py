@@ -8,6 +8,7 @@ import pytest
 
 from mqtrio.engine.link import PeerFacts
 from mqtrio.errors import ProtocolError
+from mqtrio.hooks.peer import TlsFacts
 from mqtrio.net.layers import Layer
 from mqtrio.testing import check_layer
 
@@ -78,7 +79,7 @@ class Framing:
         return b"\0\0"
 
     def describe(self, peer: PeerFacts) -> PeerFacts:
-        return attrs.evolve(peer, tls="framed")
+        return attrs.evolve(peer, tls=TlsFacts(version="framed", cipher="none"))
 
 
 class Xor:

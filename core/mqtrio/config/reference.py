@@ -7,10 +7,11 @@ from typing import Any, get_args
 import attrs
 from attrs import define
 
-from mqtrio.config.configuration import PluginTable, settings_class_of
 from mqtrio.config.document import sections
+from mqtrio.config.plugins import PluginTable, settings_class_of
 from mqtrio.errors import PluginError
 from mqtrio.fields import base_type, describe, is_array, is_mapping, show_default
+from mqtrio.hooks import provide
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.installed import Installed, InstalledPlugin
 
@@ -56,6 +57,10 @@ def plugin_section(installed: InstalledPlugin, kind: type[Plugin[Any]]) -> Itera
     settings = settings_class_of(installed, kind) or _Nothing
     title = f"{installed.distribution} {installed.version}"
     yield from _with_inner(f"[plugin.{installed.name}]", settings, _meaning(kind), title)
+    for name, layer in provide.layers_of(kind).items():
+        yield from _with_inner(
+            f"[listener.{name}]", layer.settings, _meaning(layer.settings), title
+        )
 
 
 @define(frozen=True)

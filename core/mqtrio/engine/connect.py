@@ -72,7 +72,6 @@ def on_connect(connection: Connection, packet: Connect) -> None:
     client.client_id = packet.client_id
     client.username = packet.username
     client.protocol_version = packet.version
-    client.tls = connection.link.peer.tls
     if packet.will is not None and connection.mount is not None:
         connection.mount.enter_will(packet.will)
     connection.weigh(weights.of_connect(packet))

@@ -96,12 +96,7 @@ class Connection(Output):
     def __init__(self, core: "Core", link: Link, client: ClientFacts | None = None) -> None:
         super().__init__(core, link)
         self.peer: PeerFacts = link.peer
-        self.client = client or ClientFacts(
-            address=link.peer.address,
-            listener=link.peer.listener,
-            tls=link.peer.tls,
-            credentials=link.peer.credentials,
-        )
+        self.client = client or ClientFacts.of(link.peer)
         self.timer: Timer | None = None
         self.pause: Timer | None = None
         self.undecoded = 0
@@ -162,6 +157,11 @@ class Connection(Output):
             self.run()
         if (self.undecoded or self.hold or not decoder.idle) and not self.closed:
             self._hold_bytes(len(data))
+
+    def introduce(self, peer: PeerFacts) -> None:
+        """The handshakes of its layers are done: who the peer is."""
+        self.peer = peer
+        self.client.introduce(peer)
 
     def _hold_bytes(self, more: int) -> None:
         """Account for input that is not handled: an incomplete packet, or all while it waits."""

@@ -170,7 +170,7 @@ class Core:
             try:
                 outlet.link.flush()
             except Exception as error:  # noqa: BLE001 - reported, with its traceback
-                self.crash(outlet, error)  # type: ignore[arg-type]
+                self.blame(outlet, error)  # type: ignore[arg-type]
 
     def spawn(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> bool:
         """Start a task that ends with the broker; False if the broker takes no more."""
@@ -251,12 +251,7 @@ class Core:
             return None
         client: ClientFacts | None = None
         if self.hooks.accept:
-            client = ClientFacts(
-                address=link.peer.address,
-                listener=link.peer.listener,
-                tls=link.peer.tls,
-                credentials=link.peer.credentials,
-            )
+            client = ClientFacts.of(link.peer)
             answer = combine.accept(self.hooks, AcceptEvent(client))
             if isinstance(answer, Deny):
                 self.statistics.refused[answer.reason_code.name.lower()] += 1

@@ -19,40 +19,10 @@ Rules of the interface, for both sides:
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from attrs import define
-
-from mqtrio.hooks.credentials import PeerCredentials
+from mqtrio.hooks.peer import PeerFacts as PeerFacts
 
 #: The bit of `hold` that says: a hook thinks.
 HOOK_HOLD: Final = 1
-
-
-@define(frozen=True, kw_only=True, weakref_slot=False)
-class PeerFacts:
-    """Who is at the other end, as far as the network knows."""
-
-    #: The peer's address without its port ("192.0.2.7", "2001:db8::7"), as `ipaddress` reads it;
-    #: empty where there is none.
-    address: str
-    #: The peer's port, 0 where there is none.
-    port: int = 0
-    #: URL of the listener, as it was configured; for a stream that the program brought, its name.
-    listener: str
-    #: Whether the peer is on this machine: a loopback address or a local socket.
-    local: bool = False
-    #: What TLS found out, once its handshake is done.
-    tls: object | None = None
-    #: The process at the other end of a Unix socket, where the system tells.
-    credentials: PeerCredentials | None = None
-
-    def __str__(self) -> str:
-        if not self.port:
-            return self.address or self.listener
-        return (
-            f"[{self.address}]:{self.port}"
-            if ":" in self.address
-            else f"{self.address}:{self.port}"
-        )
 
 
 class Link(Protocol):
@@ -145,6 +115,10 @@ class LinkConnection(Protocol):
 
     def receive(self, data: bytes) -> None:
         """Bytes of the peer, in order; kept if `hold` is set. Raises ProtocolError."""
+        ...
+
+    def introduce(self, peer: PeerFacts) -> None:
+        """The handshakes of all layers are done, before any input: who the peer is."""
         ...
 
     def end_of_input(self) -> None:

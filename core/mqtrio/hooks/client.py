@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import define, field
 
 from mqtrio.hooks.credentials import PeerCredentials
+from mqtrio.hooks.peer import HttpFacts, PeerFacts, TlsFacts
 
 T = TypeVar("T")
 
@@ -15,11 +16,12 @@ class ClientFacts:
     """What is known of one connection; all events of the connection share this object.
 
     `client_id` is "" until the client has one, `username` the one that it said and, once it is let
-    in, the one it was given. `address` is where it comes from ("192.0.2.7:50123", "" for none),
-    `listener` the URL it came by ("" for a program inside of the broker's own process),
-    `protocol_version` 3, 4 or 5 (0 before CONNECT). `tls` holds what TLS knows of the peer, None
-    without TLS, `credentials` the process at the other end of a Unix socket, None elsewhere (and
-    where the system doesn't tell). `scratch` is for ConnectionSlot.
+    in, the one it was given. `address` is where it comes from ("192.0.2.7", "" for none), `via` the
+    address of the proxy that says so ("" for none), `listener` the URL it came by ("" for a program
+    inside of the broker's own process), `protocol_version` 3, 4 or 5 (0 before CONNECT). `tls`
+    holds what TLS knows of the peer, `http` the request by which a WebSocket was opened,
+    `credentials` the process at the other end of a Unix socket: each None where there is no such
+    thing. `scratch` is for ConnectionSlot.
 
     For a will and for a message from the store the connection is gone: the identity is right,
     the rest may be empty.
@@ -30,9 +32,26 @@ class ClientFacts:
     address: str = ""
     protocol_version: int = 0
     listener: str = ""
-    tls: Any = None
+    tls: TlsFacts | None = None
     credentials: PeerCredentials | None = None
     scratch: dict[object, Any] | None = field(default=None, repr=False)
+    http: HttpFacts | None = None
+    via: str = ""
+
+    @classmethod
+    def of(cls, peer: PeerFacts) -> "ClientFacts":
+        """What is known of a client before it has said who it is."""
+        client = cls(listener=peer.listener)
+        client.introduce(peer)
+        return client
+
+    def introduce(self, peer: PeerFacts) -> None:
+        """Take over what the network knows."""
+        self.address = peer.address
+        self.via = peer.via
+        self.tls = peer.tls
+        self.http = peer.http
+        self.credentials = peer.credentials
 
 
 class HasClient(Protocol):

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from mqtrio.hooks.client import ClientFacts
 from mqtrio.hooks.credentials import PeerCredentials
+from mqtrio.hooks.peer import HttpFacts, TlsFacts
 from mqtrio.wire.packets import PublishProperties, UserProperties, Will
 
 #: The door by which a message came: a connected client; the will of one that is gone; the program
@@ -86,9 +87,14 @@ class ClientEvent(Event):
         return self.client.listener
 
     @property
-    def tls(self) -> Any:
+    def tls(self) -> TlsFacts | None:
         """What TLS knows of the peer; None without TLS."""
         return self.client.tls
+
+    @property
+    def http(self) -> HttpFacts | None:
+        """The request by which the client's WebSocket was opened; None without one."""
+        return self.client.http
 
     @property
     def credentials(self) -> PeerCredentials | None:

@@ -37,6 +37,7 @@ from mqtrio.hooks.events import (
     SubscribeEvent,
     UnsubscribedEvent,
 )
+from mqtrio.hooks.layers import LayerProvider
 from mqtrio.hooks.provide_events import (
     CheckSettingsEvent,
     CommandsEvent,
@@ -111,9 +112,13 @@ class Plugin(Generic[Settings]):
         """Return the Store (mqtrio.store.protocol) that the broker keeps its state in, or None."""
         return None
 
+    @classmethod
     @hookspec
-    def layers(self, event: LayersEvent) -> MaybeAwaitable[Mapping[str, Callable[..., Any]]]:
-        """Return the byte layers that the plugin brings: name -> what makes a connection's."""
+    def layers(cls, event: LayersEvent) -> Mapping[str, LayerProvider]:
+        """Return the byte layers that the plugin brings, by name: those of listeners' schemes.
+
+        A class method, because a configuration is read before there are instances.
+        """
         return {}
 
     @hookspec

@@ -4,13 +4,14 @@ Errors are PluginErrors that name the plugin and say what to change.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
 
 from mqtrio.errors import MqtrioError, PluginError
 from mqtrio.hooks.calls import Call
+from mqtrio.hooks.layers import LayerProvider
 from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.hooks.provide_events import (
@@ -103,14 +104,23 @@ async def open_store(hooks: HookManager) -> Any | None:
     return store
 
 
-async def layers(hooks: HookManager) -> dict[str, Callable[..., Any]]:
-    """The byte layers of all plugins by name; raises PluginError if two bring one name."""
-    event = LayersEvent()
-    found: dict[str, Callable[..., Any]] = {}
+def layers(calls: Iterable[Call]) -> dict[str, LayerProvider]:
+    """The byte layers of plugins by name; raises PluginError if two bring one name."""
+    found: dict[str, LayerProvider] = {}
     owners: dict[str, str] = {}
-    for call in hooks.layers:
-        _merge(call, await provide(call, event), found, owners)
+    for call in calls:
+        try:
+            brought = call(LayersEvent())
+        except Exception as error:
+            raise _failed(call, error) from error
+        _merge(call, brought, found, owners, LayerProvider, "layers (mqtrio.LayerProvider)")
     return found
+
+
+def layers_of(kind: type[Plugin[Any]]) -> dict[str, LayerProvider]:
+    """The byte layers that a plugin's class brings, by name; raises PluginError."""
+    call = _of_class(kind, "layers")
+    return {} if call is None else layers([call])
 
 
 def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int]]:
@@ -118,22 +128,29 @@ def commands(kind: type[Plugin[Any]]) -> dict[str, Callable[[Sequence[str]], int
 
     A class is asked, not an instance: a command works without a configuration.
     """
-    written = inspect.getattr_static(kind, "commands")
-    if written is inspect.getattr_static(Plugin, "commands"):
+    call = _of_class(kind, "commands")
+    if call is None:
         return {}
-    call = Call(kind.__qualname__, "commands", kind.commands, _unheard)
-    if not isinstance(written, classmethod) or not implements(kind, "commands"):
-        raise PluginError(
-            f"plugin {call.plugin!r}: commands must be a class method that is marked: "
-            "@classmethod above @mqtrio.hookimpl"
-        )
     try:
         brought = call(CommandsEvent())
     except Exception as error:
         raise _failed(call, error) from error
     found: dict[str, Callable[..., Any]] = {}
-    _merge(call, brought, found, {})
+    _merge(call, brought, found, {}, Callable, "functions")
     return found
+
+
+def _of_class(kind: type[Plugin[Any]], hook: str) -> Call | None:
+    """The call of a hook that a plugin's class is asked; None if it has none."""
+    written = inspect.getattr_static(kind, hook)
+    if written is inspect.getattr_static(Plugin, hook):
+        return None
+    if not isinstance(written, classmethod) or not implements(kind, hook):
+        raise PluginError(
+            f"plugin {kind.__qualname__!r}: {hook} must be a class method that is marked: "
+            "@classmethod above @mqtrio.hookimpl"
+        )
+    return Call(kind.__qualname__, hook, getattr(kind, hook), _unheard)
 
 
 def implements(kind: type[Plugin[Any]], hook: str) -> bool:
@@ -146,7 +163,12 @@ def _unheard(call: Call, event: object) -> None:
 
 
 def _merge(
-    call: Call, brought: object, found: dict[str, Callable[..., Any]], owners: dict[str, str]
+    call: Call,
+    brought: object,
+    found: dict[str, Any],
+    owners: dict[str, str],
+    kind: Any,
+    what: str,
 ) -> None:
     if brought is None:
         return
@@ -154,14 +176,12 @@ def _merge(
         if inspect.iscoroutine(brought):
             brought.close()
         raise PluginError(
-            f"plugin {call.plugin!r}: {call.hook} must return names and functions, "
+            f"plugin {call.plugin!r}: {call.hook} must return names and {what}, "
             f"not {type(brought).__name__}"
         )
     for name, value in brought.items():
-        if not isinstance(name, str) or not callable(value):
-            raise PluginError(
-                f"plugin {call.plugin!r}: {call.hook} must return names and functions"
-            )
+        if not isinstance(name, str) or not isinstance(value, kind):
+            raise PluginError(f"plugin {call.plugin!r}: {call.hook} must return names and {what}")
         if name in found:
             raise PluginError(
                 f"plugins {owners[name]!r} and {call.plugin!r} both bring {name!r} in {call.hook}"

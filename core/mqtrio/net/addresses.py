@@ -1,6 +1,7 @@
 """Listener URLs, and the addresses that came of them."""
 
 import socket
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,16 +11,25 @@ from attrs import define
 from mqtrio.errors import ConfigurationError
 from mqtrio.net.layers import LayerFactory
 
-#: Scheme -> the layers between the socket and MQTT, the outermost first.
-SCHEMES: Final[dict[str, tuple[LayerFactory, ...]]] = {"mqtt": ()}
 
-#: Schemes with a meaning that this version can't serve.
-FUTURE_SCHEMES: Final = ("mqtts", "ws", "wss")
+@define(frozen=True)
+class Scheme:
+    """What a listener's scheme means."""
+
+    #: The names of the layers between the socket and MQTT, the outermost first.
+    stack: tuple[str, ...]
+    default_port: int
+
+
+SCHEMES: Final[Mapping[str, Scheme]] = {
+    "mqtt": Scheme((), 1883),
+    "mqtts": Scheme(("tls",), 8883),
+    "ws": Scheme(("websocket",), 80),
+    "wss": Scheme(("tls", "websocket"), 443),
+}
 
 #: What may carry the bytes instead of TCP, as a scheme of its own (for plain MQTT).
 TRANSPORTS: Final = ("unix", "systemd")
-
-DEFAULT_PORT: Final = 1883
 
 #: Permissions of a Unix socket of which nothing is said: its owner, and its group.
 DEFAULT_MODE: Final = 0o660
@@ -40,6 +50,9 @@ class ListenerAddress:
     path: str = ""
     #: The name of sockets that the program was given already, else "".
     name: str = ""
+    #: The names of its layers, the outermost first.
+    stack: tuple[str, ...] = ()
+    #: What makes them; filled when the broker starts.
     layers: tuple[LayerFactory, ...] = ()
     #: Permissions, owner and group of the file; "" for what the process has.
     mode: int = DEFAULT_MODE
@@ -79,10 +92,10 @@ def join(host: str, port: int) -> str:
 def parse_listener(url: str) -> ListenerAddress:
     """Take a listener URL apart: mqtt://HOST[:PORT], unix:///PATH, systemd://NAME.
 
-    The default port is 1883. HOST may be empty, "*" or "[::]" for all addresses; "0.0.0.0" is all
-    of IPv4. PATH stands there as it is, without escapes. NAME is that of sockets which the program
-    was given. Before unix and systemd may stand what is spoken there: ws+unix:///PATH. Raises
-    ConfigurationError.
+    The schemes, and their default ports, stand in SCHEMES. HOST may be empty, "*" or "[::]" for all
+    addresses; "0.0.0.0" is all of IPv4. PATH stands there as it is, without escapes. NAME is that
+    of sockets which the program was given. Before unix and systemd may stand what is spoken there:
+    ws+unix:///PATH. Raises ConfigurationError.
     """
     spoken, _, transport = url.partition(":")[0].lower().rpartition("+")
     if transport in TRANSPORTS:
@@ -101,14 +114,17 @@ def parse_listener(url: str) -> ListenerAddress:
         raise ConfigurationError(f"listener {url!r}: write {parts.scheme}://HOST:PORT")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigurationError(f"listener {url!r}: nothing may follow the port")
+    scheme = SCHEMES[parts.scheme]
     host = parts.hostname or ""
     if host.isdigit():
-        raise ConfigurationError(f"listener {url!r}: a port stands behind a colon: mqtt://:{host}")
+        raise ConfigurationError(
+            f"listener {url!r}: a port stands behind a colon: {parts.scheme}://:{host}"
+        )
     return ListenerAddress(
         url=url,
         host="" if host in ("*", "::") else host,
-        port=DEFAULT_PORT if port is None else port,
-        layers=SCHEMES[parts.scheme],
+        port=scheme.default_port if port is None else port,
+        stack=scheme.stack,
     )
 
 
@@ -121,23 +137,20 @@ def _elsewhere(url: str, spoken: str, transport: str) -> ListenerAddress:
     if transport == "systemd":
         if where == rest or not where.isprintable() or not where or "/" in where:
             raise ConfigurationError(f"listener {url!r}: write systemd://NAME")
-        return ListenerAddress(url=url, name=where, layers=SCHEMES[spoken])
+        return ListenerAddress(url=url, name=where, stack=SCHEMES[spoken].stack)
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigurationError(f"listener {url!r}: this system has no Unix sockets")
     if where == rest or not where.startswith("/") or where.endswith("/"):
         raise ConfigurationError(f"listener {url!r}: write unix:///PATH, the whole path of a file")
     if not where.isprintable():
         raise ConfigurationError(f"listener {url!r}: this can't be the name of a file")
-    return ListenerAddress(url=url, path=where, layers=SCHEMES[spoken])
+    return ListenerAddress(url=url, path=where, stack=SCHEMES[spoken].stack)
 
 
 def _unknown(scheme: str) -> str:
-    known = " and ".join(f"{name}://" for name in (*SCHEMES, *TRANSPORTS))
-    if scheme in FUTURE_SCHEMES:
-        return f"this version can't serve {scheme}:// yet, only {known}"
-    future = ", ".join(f"{name}://" for name in FUTURE_SCHEMES)
+    known = ", ".join(f"{name}://" for name in (*SCHEMES, *TRANSPORTS))
     what = f"unknown scheme {scheme!r}" if scheme else "no scheme"
-    return f"{what}; this version serves {known} (there are {future} as well, but not yet)"
+    return f"{what}; there are {known}"
 
 
 def bound_address(address: ListenerAddress, sock: socket.socket) -> BoundAddress:

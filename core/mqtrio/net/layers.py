@@ -1,76 +1,11 @@
-"""What may lie between a socket and MQTT: TLS, WebSocket, the PROXY protocol.
+"""Layers that are stacked upon each other are again a layer."""
 
-A layer is sans-IO and has two sides, an outer one towards the network and an inner one towards
-MQTT. It may be the server's or the client's end. Layers stack: the inner side of one is the outer
-side of the next.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Protocol
 
-from mqtrio.engine.link import PeerFacts
-
-
-class Layer(Protocol):
-    """One layer of one connection.
-
-    It raises ProtocolError and nothing else, and never before all that preceded the fault in the
-    input has been returned: it remembers the error, and raises it at the next `receive`.
-    """
-
-    @property
-    def eof(self) -> bool:
-        """Whether the peer has ended this layer's stream, and all before the end was returned."""
-        ...
-
-    @property
-    def handshake_done(self) -> bool:
-        """Whether both sides have agreed; before that nothing comes out at the inner side."""
-        ...
-
-    @property
-    def handshake_work(self) -> int:
-        """What a handshake costs of a turn's budget, in which a plain packet costs 16."""
-        ...
-
-    @property
-    def bound(self) -> int:
-        """The most bytes this layer ever holds, both directions together.
-
-        A peer that would make it hold more gets a ProtocolError.
-        """
-        ...
-
-    def receive(self, data: bytes) -> bytes:
-        """Bytes from the outer side; returns bytes for the inner one.
-
-        May return a part only: it is called again with b"" until it returns b"".
-        """
-        ...
-
-    def send(self, data: bytes) -> bytes:
-        """Bytes from the inner side; returns bytes for the outer one.
-
-        With b"" it returns what the layer has to say by itself (a handshake, an answer to a ping).
-        What is sent before the handshake is done is held, and follows it.
-        """
-        ...
-
-    def close(self) -> bytes:
-        """The layer's farewell, for the outer side.
-
-        Nothing is sent afterwards: `send(b"")` and another `close` return b"".
-        """
-        ...
-
-    def describe(self, peer: PeerFacts) -> PeerFacts:
-        """What is known of the peer, with what this layer's handshake found out."""
-        ...
-
-
-#: Makes a layer for a new connection.
-LayerFactory = Callable[[], Layer]
+from mqtrio.hooks.layers import Layer as Layer
+from mqtrio.hooks.layers import LayerFactory as LayerFactory
+from mqtrio.hooks.peer import PeerFacts
 
 
 class Over:

@@ -39,7 +39,7 @@ def reraise(error: Exception) -> Never:
 class BaseLink:
     """A connection, its layers and where it is in its life."""
 
-    __slots__ = ("conn", "core", "layer", "peer", "said", "state")
+    __slots__ = ("agreed", "conn", "core", "handshake_work", "layer", "peer", "said", "state")
 
     #: Set as soon as the engine has accepted the link.
     conn: LinkConnection
@@ -49,6 +49,10 @@ class BaseLink:
         self.peer = peer
         self.layer = layer
         self.state = OPEN
+        #: Whether the handshakes of all layers are done.
+        self.agreed = layer is None
+        #: What they cost, until it is charged.
+        self.handshake_work = 0 if layer is None else layer.handshake_work
         #: What layers said that has not been handed out yet.
         self.said = b""
 
@@ -70,7 +74,10 @@ class BaseLink:
         if layer is None:
             conn.receive(data)
             return False
-        agreed = layer.handshake_done
+        if not self.agreed and self.handshake_work:
+            # Now, not in the end: a server works when the first bytes come, whoever sends them.
+            self.core.work += self.handshake_work
+            self.handshake_work = 0
         while True:
             inside = layer.receive(data)
             said = layer.send(b"")
@@ -78,10 +85,10 @@ class BaseLink:
                 self.transmit(said)
                 if len(self.said) > UNSENT_ANSWERS:
                     raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, "the peer takes no answers")
-            if not agreed and layer.handshake_done:
-                agreed = True
+            if not self.agreed and layer.handshake_done:
+                self.agreed = True
                 self.peer = layer.describe(self.peer)
-                self.core.work += layer.handshake_work
+                conn.introduce(self.peer)
             if not inside:
                 return layer.eof
             conn.receive(inside)

@@ -85,7 +85,10 @@ class Network:
     def exchange(
         self, addresses: Mapping[str, ListenerAddress], opened: Iterable[Listener]
     ) -> None:
-        """Listen at these URLs only: serve what was opened, close all others; connections stay."""
+        """Listen at these URLs only: serve what was opened, close all others.
+
+        Connections stay, with the layers that they have; new ones get those of the new addresses.
+        """
         stay: list[Listener] = []
         for listener in self._listeners:
             address = addresses.get(listener.address.url)
