@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from mqtrio.store.changes import SessionClosed as SessionClosed
     from mqtrio.store.changes import SessionPut as SessionPut
     from mqtrio.store.changes import SessionRemoved as SessionRemoved
+    from mqtrio.store.changes import SessionSetAside as SessionSetAside
     from mqtrio.store.changes import SubscriptionPut as SubscriptionPut
     from mqtrio.store.changes import SubscriptionRemoved as SubscriptionRemoved
     from mqtrio.store.changes import WillPut as WillPut
@@ -168,7 +169,7 @@ _PUBLIC = {
     "topic_matches",
     "store.changes": "Change MessagePut MessageRemoved QueuedPut QueuedReleased QueuedRemoved "
     "QueuedSent ReceivedPut ReceivedRemoved RetainedPut RetainedRemoved SessionClosed SessionPut "
-    "SessionRemoved SubscriptionPut SubscriptionRemoved WillPut WillRemoved",
+    "SessionRemoved SessionSetAside SubscriptionPut SubscriptionRemoved WillPut WillRemoved",
     "store.protocol": "Loaded LoadedSession QueuedRow Store",
     "wire.packets": "PublishProperties Will",
 }

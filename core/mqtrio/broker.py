@@ -228,7 +228,7 @@ class Broker:
                 tuple(session.subscriptions),
                 len(session.inflight),
                 session.waiting,
-                session.queue_bytes,
+                session.waiting_bytes,
                 session.dropped,
             )
             for session in self._core.sessions.by_id.values()

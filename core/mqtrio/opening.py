@@ -222,6 +222,7 @@ async def _running(
                 core.hooks, tasks, broker, core.limits.plugin_restarts, core.fail
             )
             core.background.refresh()
+            core.ended.begin()
             network.accept()
             try:
                 with body:

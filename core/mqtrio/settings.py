@@ -112,6 +112,28 @@ class Limits:
     queue_bytes: int = setting(
         64 * MIB, "bytes that may wait for one session", minimum=1, unit="bytes"
     )
+    window_messages: int = setting(
+        20_000,
+        "messages of a connected client's queue held in memory; what is behind them is only in the "
+        "store, if that keeps the session",
+        minimum=1,
+    )
+    window_bytes: int = setting(
+        16 * MIB, "bytes of a connected client's queue held in memory", minimum=1, unit="bytes"
+    )
+    page_messages: int = setting(
+        1000,
+        "messages of a queue read from the store at a time, and held in memory for a client that "
+        "is away",
+        minimum=1,
+    )
+    page_bytes: int = setting(
+        256 * KIB,
+        "bytes of a queue read from the store at a time, and held in memory for a client that is "
+        "away",
+        minimum=1,
+        unit="bytes",
+    )
     overflow: Literal["reject", "drop_oldest", "drop_newest"] = setting(
         "reject", "what happens to a QoS 1 or 2 message that finds a session's queue full"
     )

@@ -1,5 +1,6 @@
 """Comparing what a broker has in memory with what its store holds."""
 
+from collections import Counter
 from typing import Any
 
 import trio
@@ -24,12 +25,22 @@ from mqtrio.testing import FaultyStore, Harness
 def in_memory(core: Core, like: StoredState) -> StoredState:
     """The state that a store must hold for this memory.
 
-    Moments of the wall clock that memory doesn't keep are those of `like`.
+    Moments of the wall clock that memory doesn't keep are those of `like`, and so is what memory
+    has not read: it must know how much that is.
     """
     state = StoredState()
+    unread: Counter[int] = Counter()
     for session in core.sessions.by_id.values():
         if session.stored:
             _session(core, session, like, state)
+            for sequence, entry in _unread(session, like).items():
+                state.queues[session.client_id][sequence] = entry
+                unread[entry.message_id] += 1
+    state.messages = {number: like.messages[number] for number in unread}
+    held = core.recorder.messages
+    assert core.recorder.references.counts == {
+        number: count for number, count in unread.items() if count > 1 or number in held
+    }
     for number, message in core.recorder.messages.items():
         assert message.message_id == number
         assert message.references, f"nobody holds {message!r} any more"
@@ -83,6 +94,16 @@ def _session(core: Core, session: Session, like: StoredState, state: StoredState
     deliveries = sorted(session.deliveries(), key=lambda delivery: delivery.sequence)
     state.queues[client_id] = {each.sequence: _entry(core, each) for each in deliveries}
     state.received[client_id] = dict.fromkeys(session.received or ())
+
+
+def _unread(session: Session, like: StoredState) -> dict[int, StoredEntry]:
+    if session.unread is None:
+        return {}
+    queue = like.queues.get(session.client_id, {})
+    found = {number: each for number, each in queue.items() if number > session.unread.after}
+    assert session.unread.count == len(found)
+    assert not session.unread.reading
+    return found
 
 
 def _entry(core: Core, delivery: Delivery) -> StoredEntry:

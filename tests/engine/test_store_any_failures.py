@@ -153,11 +153,18 @@ class Anybody:
                     peer.connack = packet
 
 
+#: So little in memory that queues are read in many pages.
+PAGING: dict[str, Any] = {"window_messages": 2, "page_messages": 2, "maximum_inflight": 2}
+
+
+@pytest.mark.parametrize("limits", [{}, PAGING], ids=["", "paging"])
 @pytest.mark.parametrize("seed", range(40))
-async def test_memory_and_store_agree(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_memory_and_store_agree(
+    seed: int, limits: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     rng = random.Random(seed)
     store = FaultyStore(delay=rng.choice((0.0, 0.01, 0.5)))
-    async with open_harness(store=store) as harness:
+    async with open_harness(store=store, limits=limits) as harness:
         clients = [Anybody(harness, rng, name) for name in NAMES]
         for _ in range(rng.choice((20, 60, 150))):
             chance = rng.random()
@@ -165,6 +172,8 @@ async def test_memory_and_store_agree(seed: int, caplog: pytest.LogCaptureFixtur
                 store.fail_next()
             elif chance < 0.08:
                 store.fail_next_load()
+            elif chance < 0.1:
+                store.fail_next_read()
             elif chance < 0.12:
                 store.hang()
             elif chance < 0.2:

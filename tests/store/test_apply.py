@@ -5,6 +5,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 
 from mqtrio.errors import StoreError
@@ -24,6 +25,7 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionPut,
     SubscriptionRemoved,
     WillPut,
@@ -44,6 +46,7 @@ changes: st.SearchStrategy[Change] = st.one_of(
         SessionPut, clients, st.none(), st.just(5), st.just(60), st.integers(1, 3), st.just(0.0)
     ),
     st.builds(SessionRemoved, clients),
+    st.builds(SessionSetAside, clients, clients),
     st.builds(SessionClosed, clients, st.floats(0, 9)),
     st.builds(SubscriptionPut, clients, topics, st.integers(0, 2)),
     st.builds(SubscriptionRemoved, clients, topics),
@@ -88,6 +91,8 @@ class Model:
                 return True
             case SessionRemoved(c) | SessionClosed(c) | SubscriptionPut(c):
                 return bool(self.keys("session", c))
+            case SessionSetAside(c, name):
+                return bool(self.keys("session", c)) and not self.keys("session", name)
             case SubscriptionRemoved(c, topic_filter):
                 return bool(self.keys("subscription", c, topic_filter))
             case MessagePut(m):
@@ -118,6 +123,14 @@ class Model:
             case SessionPut(c):
                 self.write("session", c, value=(change, None))
             case SessionRemoved(c):
+                for table in ("session", "subscription", "queue", "received"):
+                    self.delete(table, c)
+            case SessionSetAside(c, name):
+                put, closed_at = self.value("session", c)
+                self.write("session", name, value=(evolve(put, client_id=name), closed_at))
+                for _, sequence in self.keys("queue", c):
+                    entry = self.value("queue", c, sequence)
+                    self.write("queue", name, sequence, value=entry)
                 for table in ("session", "subscription", "queue", "received"):
                     self.delete(table, c)
             case SessionClosed(c, closed_at):

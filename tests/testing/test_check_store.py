@@ -23,6 +23,7 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionRemoved,
     WillPut,
     WillRemoved,
@@ -159,13 +160,24 @@ class CancelledInTheMiddle(MemoryStore):
 
 
 class PagesFromTheStart(MemoryStore):
-    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
-        return await super().queued(client_id, 0, limit)
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
+        return await super().queued(client_id, 0, limit, size)
 
 
 class NoLimit(MemoryStore):
-    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
         return await super().queued(client_id, after, 1000)
+
+
+class NoSize(MemoryStore):
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
+        return await super().queued(client_id, after, limit)
 
 
 class SortsByLocale(MemoryStore):
@@ -192,6 +204,13 @@ class LoadsEverything(MemoryStore):
         return await super().load()
 
 
+class CountsNoZeros(MemoryStore):
+    async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
+        loaded = await super().load(client_ids)
+        references = {number: count for number, count in loaded.references.items() if count}
+        return attrs.evolve(loaded, references=references)
+
+
 class CountsNothing(MemoryStore):
     async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
         return attrs.evolve(await super().load(client_ids), references={})
@@ -213,14 +232,17 @@ WRONG: list[tuple[Make, str]] = [
     (CancelledInTheMiddle, "happened by half"),
     (PagesFromTheStart, "not above `after`"),
     (NoLimit, "where 1 were asked for"),
+    (NoSize, "a page of 1 bytes"),
     (SortsByLocale, "ordered by code points"),
     (KeepsGarbage, "drops garbage"),
     (LoadsEverything, r"load\(\['a', 'nobody'\]\): the set of sessions"),
     (CountsNothing, "references"),
+    (CountsNoZeros, "references"),
     (Undecided, "durable"),
     (lambda state: MemoryStore(SHARED), "is|share"),
     (forgets(SessionClosed), "closed_at"),
     (forgets(SessionRemoved), "what belongs to a removed session goes with it"),
+    (forgets(SessionSetAside), "a session that is set aside keeps"),
     (forgets(SubscriptionRemoved), "its subscriptions"),
     (forgets(QueuedSent, QueuedReleased), "its queue"),
     (forgets(QueuedRemoved, MessageRemoved), "queue"),

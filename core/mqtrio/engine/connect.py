@@ -28,7 +28,7 @@ from mqtrio.hooks.events import (
 )
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
-from mqtrio.state.session import LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
+from mqtrio.state.session import ENDED_PREFIX, LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
 from mqtrio.wire.encoder import encode_within
 from mqtrio.wire.packets import MQTT_3_1, MQTT_5, NEVER_EXPIRES, Auth, ConnAck, Connect, Will
@@ -85,7 +85,7 @@ def on_connect(connection: Connection, packet: Connect) -> None:
 
 
 def _check_client_id(packet: Connect) -> None:
-    if packet.client_id.startswith(LOCAL_PREFIX):
+    if packet.client_id.startswith((LOCAL_PREFIX, ENDED_PREFIX)):
         raise ProtocolError(
             ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "this client identifier is the broker's own"
         )

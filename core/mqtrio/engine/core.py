@@ -12,9 +12,11 @@ from mqtrio.engine.background import Background
 from mqtrio.engine.connection import STOPPING, Connection
 from mqtrio.engine.delivery import Deliveries
 from mqtrio.engine.doors import Doors
+from mqtrio.engine.ended import EndedSessions
 from mqtrio.engine.link import Link
 from mqtrio.engine.mount import MountedConnection
 from mqtrio.engine.observe import Observers
+from mqtrio.engine.pages import Pages
 from mqtrio.engine.pressure import Pressure
 from mqtrio.engine.recorder import FirstCommit, Recorder
 from mqtrio.engine.retention import Retention
@@ -94,6 +96,8 @@ class Core:
         self.wills = Wills(self)
         self.pressure = Pressure(self)
         self.deliveries = Deliveries(self)
+        self.pages = Pages(self)
+        self.ended = EndedSessions(self)
         self.observers = Observers(self)
         self.subscriptions = Subscriptions(self)
         self.nursery: trio.Nursery | None = None

@@ -51,7 +51,7 @@ class Deliveries:
                 core.recorder.message_gone(message)
 
     def settle(self, session: Session, delivery: Delivery) -> None:
-        """A session is done with a message, delivered or not."""
+        """A session is done with a message of its queue or window, delivered or not."""
         if session.stored:
             self.core.recorder.settled(session, delivery)
         self.let_go(delivery.message)
@@ -62,8 +62,11 @@ class Deliveries:
         self.core.statistics.dropped[reason] += 1
         self.core.observers.dropped(session, message, reason)
 
-    def drop_oldest(self, session: Session) -> None:
-        """Make room in a full queue: the first message goes that was never sent."""
+    def drop_oldest(self, session: Session) -> bool:
+        """Make room in a full queue: the first message goes that was never sent.
+
+        False if memory has none such.
+        """
         queue = session.queue
         for delivery in queue or ():
             if not delivery.sent:
@@ -72,7 +75,25 @@ class Deliveries:
                 session.queue_bytes -= delivery.message.size
                 self.settle(session, delivery)
                 self.drop(session, delivery.message, "queue_full")
-                return
+                return True
+        return False
+
+    def drop_expired(self, session: Session) -> None:
+        """Make room in a queue: what has expired goes, as far as memory has it."""
+        queue = session.queue
+        assert queue is not None
+        now = self.core.now
+        expired = [each for each in queue if not each.sent and each.message.expired(now)]
+        if not expired:
+            return
+        gone = set(expired)
+        kept = [each for each in queue if each not in gone]
+        queue.clear()  # the same queue: somebody may be sending from it
+        queue.extend(kept)
+        session.queue_bytes = sum(each.message.size for each in kept)
+        for delivery in expired:
+            self.settle(session, delivery)
+            self.drop(session, delivery.message, "expired")
 
     def resume(self, session: Session) -> None:
         """A client is back: first what was under way, then what waited [MQTT-4.4.0-1]."""
@@ -124,6 +145,8 @@ class Deliveries:
             return
         if outlet.stalled is not None or outlet.slow:
             self._relieve(session)
+        if session.unread is not None:
+            core.pages.want(session)
         if session.replays and not outlet.blocked and session.waiting < REPLAY_AHEAD // 2:
             outlet.again()
 

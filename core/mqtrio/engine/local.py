@@ -199,6 +199,7 @@ def leave(core: "Core", subscriber: Subscriber, *, durable: bool) -> None:
         core.pressure.release(subscriber)
     if durable:
         session.disconnected(core.now)
+        core.pages.trim(session)
     elif core.sessions.by_id.get(session.client_id) is session:
         core.sessions.remove(session)
     else:

@@ -1,9 +1,12 @@
 """What the engine does, as changes for the store; none is built while the store isn't durable."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import trio
+
 from mqtrio.engine.drafts import Drafts
+from mqtrio.engine.references import References
 from mqtrio.state.message import Message
 from mqtrio.state.session import Delivery, Session
 from mqtrio.store.batch import COMMITTED, Batch, BatchState
@@ -19,13 +22,14 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionPut,
     SubscriptionRemoved,
     WillPut,
     WillRemoved,
     stored_properties,
 )
-from mqtrio.store.journal import Journal
+from mqtrio.store.journal import Failure, Journal
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -66,6 +70,7 @@ class Recorder:
         "active",
         "drafts",
         "messages",
+        "references",
         "_message_id",
         "_unsure",
         "_stored_wills",
@@ -78,6 +83,8 @@ class Recorder:
         self.drafts = Drafts(journal, core.clock)
         #: The stored messages that memory holds, by their numbers.
         self.messages: dict[int, Message] = {}
+        #: Who needs stored messages that memory need not hold.
+        self.references = References()
         self._message_id = 0
         #: Messages that nobody holds here, while sessions are loaded again that may need them.
         self._unsure: set[int] = set()
@@ -148,6 +155,15 @@ class Recorder:
         self.drafts.write()
         return self.journal.append(SessionRemoved(session.client_id))
 
+    def session_ended_unread(self, session: Session, name: str) -> Batch:
+        """A stored session is thrown away; its queue is to be dealt with, under another name."""
+        self.drafts.write()
+        return self.journal.append(SessionSetAside(session.client_id, name))
+
+    def ended_session_removed(self, name: str) -> None:
+        """The queue of an ended session is dealt with."""
+        self.journal.append(SessionRemoved(name), lazy=True)
+
     def subscribed(self, session: Session, subscription: "Subscription") -> Batch:
         """A subscription of a stored session."""
         return self.journal.append(
@@ -176,6 +192,14 @@ class Recorder:
         delivery.sequence = session.next_sequence()
         if delivery.qos == 2:
             self._hold_back(session, delivery, batch)
+        return batch
+
+    def unread(self, session: Session, delivery: Delivery) -> Batch:
+        """A stored session gets a message that memory won't hold."""
+        batch = self.drafts.put(session, delivery, self._number)
+        delivery.sequence = session.next_sequence()
+        if batch.state is BatchState.OPEN:
+            self.references.unread(delivery.message.message_id)
         return batch
 
     def _number(self, message: Message) -> None:
@@ -208,38 +232,66 @@ class Recorder:
     def settled(self, session: Session, delivery: Delivery) -> None:
         """A stored session is done with a message."""
         if not self.drafts.removed(delivery):
-            self.journal.append(QueuedRemoved(session.client_id, delivery.sequence), lazy=True)
+            self.entry_finished(session.client_id, delivery.sequence)
+
+    def entry_finished(self, name: str, sequence: int) -> Batch:
+        """An entry is finished that stands under this name in the store."""
+        return self.journal.append(QueuedRemoved(name, sequence), lazy=True)
+
+    async def room(self) -> None:
+        """Wait until the store has caught up, if it is far behind."""
+        while self.journal.full:
+            event = trio.Event()
+            self.journal.on_room(event.set)
+            await event.wait()
 
     def message_gone(self, message: Message) -> None:
-        """Nobody holds a stored message any more."""
-        if self.drafts.gone(message):
-            del self.messages[message.message_id]
+        """Nobody here holds a stored message any more."""
+        message_id = message.message_id
+        references = self.references
+        if self.core.sessions.reloading and (
+            message_id in references.counts or not self.drafts.gone(message)
+        ):
+            self._unsure.add(message_id)
             return
-        if self.core.sessions.reloading:
-            self._unsure.add(message.message_id)
+        del self.messages[message_id]
+        message.message_id = 0
+        if self.core.sessions.reloading or references.let_go(message_id):
             return
-        del self.messages[message.message_id]
-        self.journal.append(MessageRemoved(message.message_id), lazy=True)
+        if not self.drafts.gone(message):
+            self.journal.append(MessageRemoved(message_id), lazy=True)
 
-    def messages_lost(self, message_ids: Iterable[int], kept_ids: Iterable[int]) -> None:
-        """Messages that were to be stored and are not, and others to be removed and still there.
+    def commit_failed(self, failure: Failure) -> None:
+        """Messages that were to be stored are not, and others to be removed are still there.
 
         Who still holds one of the former has it in memory. Of the latter `messages_known` tells.
         """
-        self._unsure.update(kept_ids)
-        for message_id in message_ids:
+        lost = failure.client_ids
+        if lost:
+            held: dict[int, int] = {}
+            for session in self.core.sessions.by_id.values():
+                if session.stored and session.client_id not in lost:
+                    for delivery in session.deliveries():
+                        message_id = delivery.message.message_id
+                        held[message_id] = held.get(message_id, 0) + 1
+            self.references.lost(held, self._message_id)
+        else:
+            for message_id in failure.kept_ids:
+                self.journal.append(MessageRemoved(message_id), lazy=True)
+        for message_id in failure.message_ids:
             message = self.messages.pop(message_id, None)
             if message is not None:
                 message.message_id = 0
 
-    def messages_known(self) -> None:
-        """No session is being loaded again: remove the messages that none of them needs."""
+    def messages_known(self, references: Mapping[int, int]) -> None:
+        """Lost sessions are there again: remove the messages that nobody needs."""
+        self.references.known(references, self.messages)
+        for message_id in sorted(self.references.unneeded(self.messages)):
+            self.journal.append(MessageRemoved(message_id), lazy=True)
         unsure, self._unsure = self._unsure, set()
         for message_id in sorted(unsure):
             message = self.messages.get(message_id)
-            if message is None:
-                self.journal.append(MessageRemoved(message_id), lazy=True)
-            elif not message.references:
+            if message is not None and not message.references:
                 self.message_gone(message)
 
     # -- incoming QoS 2

@@ -1,19 +1,18 @@
 """Sessions, wills and retained messages from the store: at start, and after a failed commit."""
 
 import logging
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from mqtrio.engine.rows import message_of_row
 from mqtrio.engine.weights import RECEIPT
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import StoreError
 from mqtrio.reasons import ReasonCode
-from mqtrio.state.index import ShareGroup, Subscription
-from mqtrio.state.message import NEVER, Message
-from mqtrio.state.session import Delivery, Session
-from mqtrio.store.changes import MessagePut, RetainedPut, WillPut, publish_properties
+from mqtrio.state.index import Subscription
+from mqtrio.state.session import ENDED_PREFIX, Session
+from mqtrio.store.changes import WillPut, publish_properties
 from mqtrio.store.journal import Failure
-from mqtrio.store.protocol import Loaded, LoadedSession, QueuedRow, Store
+from mqtrio.store.protocol import LoadedSession, Store
 from mqtrio.wire.packets import Will
 
 if TYPE_CHECKING:
@@ -44,13 +43,15 @@ class Restorer:
         after: str | None = None
         while page := await self.store.retained(None, after, PAGE):
             for row in page:
-                core.retention.restore(self._retained(row))
+                core.retention.restore(message_of_row(core, row, True))
             after = page[-1].topic
             if len(page) < PAGE:
                 break
         loaded = await self.store.load()
         core.recorder.continue_after(loaded.highest_message_id)
-        await self._sessions(loaded, loaded.sessions)
+        core.recorder.references.restore(loaded.references)
+        for each in loaded.sessions.values():
+            self._session(each)
         for client_id, will in loaded.wills.items():
             self._will(client_id, will)
         log.info(
@@ -59,22 +60,12 @@ class Restorer:
             len(core.retained),
         )
 
-    def _retained(self, row: RetainedPut) -> Message:
-        message = self._message(
-            row.topic, row.payload, row.qos, True, row.properties, row.expires_at
-        )
-        message.client_id = row.publisher
-        message.username = row.username
-        message.origin = row.origin
-        message.node = row.node
-        return message
-
     # -- after a failed commit
 
     def failed(self, failure: Failure) -> None:
         """Memory is ahead of the store: the sessions concerned are closed and stay unusable."""
         core = self.core
-        core.recorder.messages_lost(failure.message_ids, failure.kept_ids)
+        core.recorder.commit_failed(failure)
         core.sessions.reloading |= failure.client_ids
         for client_id in failure.client_ids:
             session = core.sessions.by_id.get(client_id)
@@ -92,8 +83,7 @@ class Restorer:
             if session is not None:
                 core.sessions.empty(session)
             core.wills.forget(client_id)
-        if not core.sessions.reloading:
-            core.recorder.messages_known()
+            core.ended.lost(client_id)
         if core.settings.session.on_store_failure == "stop":
             self._stop(failure.error)
 
@@ -116,50 +106,31 @@ class Restorer:
         """Load these sessions again. Raises StoreError if the store can't yet."""
         core = self.core
         loaded = await self.store.load(client_ids)
-        rows = {
-            client_id: await self._queue(client_id)
-            for client_id in client_ids
-            if client_id in loaded.sessions
-        }
         for client_id in client_ids:
             session = core.sessions.by_id.get(client_id)
             if session is not None:
                 core.sessions.forget(session)
             core.sessions.reloading.discard(client_id)
-        for client_id in rows:
-            self._session(loaded.sessions[client_id])
-        for client_id in rows:
-            self._fill(loaded.sessions[client_id], rows[client_id])
+        for each in loaded.sessions.values():
+            self._session(each)
         for client_id in client_ids:
             if client_id in loaded.wills:
                 self._will(client_id, loaded.wills[client_id])
-        core.recorder.messages_known()
+        core.recorder.messages_known(loaded.references)
         core.flush()
 
     # -- parts
 
-    async def _sessions(self, loaded: Loaded, client_ids: Collection[str]) -> None:
-        # All subscriptions first: a queued message may belong to one that others share.
-        for client_id in client_ids:
-            self._session(loaded.sessions[client_id])
-        for client_id in client_ids:
-            rows = await self._queue(client_id) if loaded.sessions[client_id].queued else []
-            self._fill(loaded.sessions[client_id], rows)
-
-    async def _queue(self, client_id: str) -> list[QueuedRow]:
-        rows: list[QueuedRow] = []
-        after = 0
-        while page := await self.store.queued(client_id, after, PAGE):
-            rows += page
-            after = page[-1].sequence
-            if len(page) < PAGE:
-                break
-        return rows
-
     def _session(self, loaded: LoadedSession) -> None:
-        """Make a session with its subscriptions."""
+        """Make a session with its subscriptions, and let its expiry interval run.
+
+        Its queue stays in the store until its client comes.
+        """
         core = self.core
         record = loaded.session
+        if record.client_id.startswith(ENDED_PREFIX):
+            core.ended.restored(loaded)
+            return
         session = Session(record.client_id, record.username, record.version)
         session.expiry_interval = record.expiry_interval
         session.epoch = record.epoch
@@ -183,70 +154,13 @@ class Restorer:
                 )
             )
         core.subscriptions.compile_again(session, "resume")
-
-    def _fill(self, loaded: LoadedSession, rows: list[QueuedRow]) -> None:
-        """Give a session its queue, and let its expiry interval run."""
-        core = self.core
-        session = core.sessions.by_id[loaded.session.client_id]
-        for queued in rows:
-            self._queued(session, queued, self._stored(queued.message))
+        core.pages.restored(session, loaded)
         left = core.now
         if loaded.closed_at is not None:
             left = core.clock.to_monotonic(loaded.closed_at)
         else:  # its connection ended with the broker: a broker that dies often must not keep it
             core.recorder.session_left(session)
         core.sessions.wait_for_client(session, left)
-
-    def _queued(self, session: Session, row: QueuedRow, message: Message) -> None:
-        group = self._group(row.shared) if row.shared else None
-        delivery = Delivery(message, row.qos, row.retain, row.identifiers, group)
-        delivery.sequence = row.sequence
-        delivery.packet_id = row.packet_id
-        delivery.sent = bool(row.packet_id)
-        delivery.released = row.released
-        self.core.deliveries.hold(message)
-        if row.packet_id:
-            session.open_flight(delivery)
-        else:
-            session.enqueue(delivery)
-
-    def _group(self, topic_filter: str) -> ShareGroup | None:
-        return self.core.router.index.group_of(topic_filter)
-
-    def _stored(self, row: MessagePut) -> Message:
-        """The message of a row: the one that memory has, if it does, so that each exists once."""
-        messages = self.core.recorder.messages
-        if row.message_id in messages:
-            return messages[row.message_id]
-        message = self._message(
-            row.topic, row.payload, row.qos, row.retain, row.properties, row.expires_at
-        )
-        message.client_id = row.publisher
-        message.username = row.username
-        message.origin = row.origin
-        message.node = row.node
-        message.message_id = row.message_id
-        messages[row.message_id] = message
-        return message
-
-    def _message(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int,
-        retain: bool,
-        stored: tuple[int | None, str | None, str | None, bytes | None, tuple[tuple[str, str], ...]]
-        | None,
-        expires_at: float | None,
-    ) -> Message:
-        interval: int | None = None
-        moment = NEVER
-        if expires_at is not None:
-            moment = max(self.core.clock.to_monotonic(expires_at), 0.0)
-            interval = max(0, int(moment - self.core.now + 0.999))
-        message = Message(topic, payload, qos, retain, publish_properties(stored, interval))
-        message.expires_at = moment
-        return message
 
     def _will(self, client_id: str, row: WillPut) -> None:
         core = self.core

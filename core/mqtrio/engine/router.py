@@ -113,7 +113,7 @@ class Router:
             if not group.qos:
                 continue
             for session in group.sessions:
-                if (reject and session.full) or (over and not _goes_on(session)):
+                if (reject and self._is_full(session)) or (over and not _takes_no_room(session)):
                     return ReasonCode.QUOTA_EXCEEDED
                 if session.reloading:
                     return ReasonCode.UNSPECIFIED_ERROR
@@ -122,13 +122,32 @@ class Router:
                 continue
             if session.reloading:
                 return ReasonCode.UNSPECIFIED_ERROR
-            if (reject and session.full) or (over and not _goes_on(session)):
+            if (reject and self._is_full(session)) or (over and not _takes_no_room(session)):
                 return ReasonCode.QUOTA_EXCEEDED
         if reject or over:
             for share in route.shares:
-                if not _takes(share, over):
+                if not self._takes(share, over):
                     return ReasonCode.QUOTA_EXCEEDED
         return 0
+
+    def _is_full(self, session: Session) -> bool:
+        return session.full and not self.core.pages.room(session)
+
+    def _takes(self, share: ShareGroup, over: bool) -> bool:
+        """Whether anybody of a group has room for a QoS 1 or 2 message.
+
+        If the memory is used up (`over`), room that is no memory.
+        """
+        members = share.members.values()
+        for member in members:
+            if member.session.full:
+                self.core.pages.room(member.session)
+        return any(
+            has_room(member)
+            or ((not over or member.session.stored) and (_is_near(member) or _can_wait(member)))
+            for member in members
+            # Where nobody could keep one it is lost like QoS 0, and nobody's room is in question.
+        ) or not any(member.qos for member in members)
 
     def deliver(self, route: Route, message: Message) -> Batch:
         """Hand a message to all its targets; returns what its acknowledgement must wait for."""
@@ -363,6 +382,8 @@ class Router:
             and len(session.inflight) < session.window
         )
         if session.stored:
+            if session.unread is not None or not (goes or core.pages.fits(session)):
+                return core.pages.put(session, delivery)
             if goes and qos == 2:
                 session.open_flight(delivery)  # so that its identifier is stored with it
             batch = core.recorder.queued(session, delivery)
@@ -382,7 +403,7 @@ class Router:
 
     def _enqueue(self, session: Session, delivery: Delivery) -> None:
         core = self.core
-        if session.full:
+        if self._is_full(session):
             if core.limits.overflow == "drop_oldest":
                 core.deliveries.drop_oldest(session)
             else:
@@ -424,8 +445,14 @@ def _goes_on(session: Session) -> bool:
         outlet is not None
         and not outlet.blocked
         and not session.queue
+        and session.unread is None
         and len(session.inflight) < session.window
     )
+
+
+def _takes_no_room(session: Session) -> bool:
+    """Whether a message for it goes out at once, or waits in the store and not in memory."""
+    return session.stored or _goes_on(session)
 
 
 def _can_wait(subscription: Subscription) -> bool:
@@ -448,15 +475,3 @@ def _is_full(subscription: Subscription) -> bool:
 #: Who of a shared subscription may have a message, the best first.
 _ABLE: Final = (has_room, _is_near, _can_wait, _is_full)
 _ABLE_AT_QOS_0: Final = (has_room, _is_connected)
-
-
-def _takes(share: ShareGroup, over: bool) -> bool:
-    """Whether anybody of a group has room for a QoS 1 or 2 message; if `over`, without waiting.
-
-    Where nobody could keep one it is lost like QoS 0, and nobody's room is in question.
-    """
-    members = share.members.values()
-    return any(
-        has_room(member) or (not over and (_is_near(member) or _can_wait(member)))
-        for member in members
-    ) or not any(member.qos for member in members)

@@ -158,6 +158,7 @@ class Sessions:
         core.wills.left(connection, session_ends=False)
         self.wait_for_client(session, core.now)
         self._share_again(session, ended=False)
+        core.pages.trim(session)
 
     def wait_for_client(self, session: Session, left: float) -> None:
         """A session's connection ended at `left`: its expiry interval runs from there."""
@@ -193,7 +194,12 @@ class Sessions:
         """Throw a session away with all it holds [MQTT-4.1.0-2]; returns its batch."""
         core = self.core
         self.forget(session)
-        batch = core.recorder.session_ended(session) if session.stored else COMMITTED
+        if session.unread is not None:
+            batch = core.ended.add(session)
+        elif session.stored:
+            batch = core.recorder.session_ended(session)
+        else:
+            batch = COMMITTED
         session.stored = False
         self._share_again(session, ended=True)
         for delivery in session.deliveries():
@@ -243,6 +249,7 @@ class Sessions:
         session.inflight.clear()
         session.queue = None
         session.queue_bytes = 0
+        session.unread = None
         self.core.memory -= RECEIPT * len(session.received or ())
         session.received = None
         session.replays = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from mqtrio.state.message import Message
+from mqtrio.state.unread import Unread
 from mqtrio.wire.packets import NEVER_EXPIRES
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 #: Client identifiers of subscribers in this process begin so; no client from outside has one.
 LOCAL_PREFIX: Final = "$local/"
+
+#: Under such names a store keeps the queues of ended sessions until they are dealt with.
+ENDED_PREFIX: Final = "$ended/"
 
 # How a session's messages must be written while it is connected.
 WIRE_3: Final = 0  # MQTT 3.1 and 3.1.1: one frame serves all
@@ -105,8 +109,9 @@ class Session:
     `expires_at` in monotonic seconds while nobody is connected. `username` is the owner. `epoch`
     counts the claims on it: who holds an older epoch has lost the session. `subscriptions` are by
     topic filter; `renamed` leads from the filters that the client sent to what plugins have made
-    of them. `stored`: the store knows it; `reloading`: memory and store disagree, it takes nothing;
-    `ended`: it is no more.
+    of them. `queue` is what waits in memory, `unread` what waits behind it in the store only;
+    `look_at` is when to look for expired messages again while it is full. `stored`: the store
+    knows it; `reloading`: memory and store disagree, it takes nothing; `ended`: it is no more.
     """
 
     __slots__ = (
@@ -122,6 +127,8 @@ class Session:
         "inflight",
         "queue",
         "queue_bytes",
+        "unread",
+        "look_at",
         "window",
         "queue_limit",
         "queue_bytes_limit",
@@ -149,6 +156,8 @@ class Session:
         self.inflight: dict[int, Delivery] = {}
         self.queue: deque[Delivery] | None = None
         self.queue_bytes = 0
+        self.unread: Unread | None = None
+        self.look_at = 0.0
         self.window = 0
         self.queue_limit = 0
         self.queue_bytes_limit = 0
@@ -233,6 +242,8 @@ class Session:
     def full(self) -> bool:
         """Whether the queue is at its limit, in messages or in bytes."""
         queue = self.queue
+        if self.unread is not None:
+            return self.waiting >= self.queue_limit or self.waiting_bytes >= self.queue_bytes_limit
         return queue is not None and (
             len(queue) >= self.queue_limit or self.queue_bytes >= self.queue_bytes_limit
         )
@@ -240,7 +251,15 @@ class Session:
     @property
     def waiting(self) -> int:
         """Messages that wait to be sent."""
-        return len(self.queue) if self.queue is not None else 0
+        waiting = len(self.queue) if self.queue is not None else 0
+        unread = self.unread
+        return waiting if unread is None else waiting + unread.count
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the messages that wait count for in the limits."""
+        unread = self.unread
+        return self.queue_bytes if unread is None else self.queue_bytes + unread.size
 
     def next_sequence(self) -> int:
         """The place of the next message in this session's queue; never used twice."""
@@ -304,7 +323,7 @@ class Session:
         return releases
 
     def deliveries(self) -> list[Delivery]:
-        """Everything under way or waiting, in order."""
+        """Everything under way or waiting that memory has, in order."""
         waiting = list(self.queue) if self.queue is not None else []
         return [*self.inflight.values(), *waiting]
 

@@ -26,6 +26,7 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionPut,
     SubscriptionRemoved,
     WillPut,
@@ -72,6 +73,20 @@ def _session_removed(state: StoredState, change: SessionRemoved) -> None:
     _check(client_id in state.sessions, change, "unknown session")
     for entry in state.queues[client_id].values():
         state.refer(entry.message_id, -1)
+    for table in (state.sessions, state.subscriptions, state.queues, state.received):
+        state.remove(table, client_id)
+
+
+def _session_set_aside(state: StoredState, change: SessionSetAside) -> None:
+    client_id, name = change.client_id, change.name
+    _check(client_id in state.sessions, change, "unknown session")
+    _check(name not in state.sessions, change, "name in use")
+    stored = state.sessions[client_id]
+    renamed = evolve(stored, session=evolve(stored.session, client_id=name))
+    state.put(state.sessions, name, renamed)
+    state.put(state.queues, name, state.queues[client_id])
+    state.put(state.subscriptions, name, {})
+    state.put(state.received, name, {})
     for table in (state.sessions, state.subscriptions, state.queues, state.received):
         state.remove(table, client_id)
 
@@ -178,6 +193,7 @@ _Handler: TypeAlias = Callable[[StoredState, Any], None]
 _HANDLERS: Final[dict[type[Change], _Handler]] = {
     SessionPut: _session_put,
     SessionRemoved: _session_removed,
+    SessionSetAside: _session_set_aside,
     SessionClosed: _session_closed,
     SubscriptionPut: _subscription_put,
     SubscriptionRemoved: _subscription_removed,

@@ -23,7 +23,7 @@ from attrs import define, field
 from mqtrio.wire.packets import PublishProperties, UserProperties
 
 #: Raised whenever a change is added, or the fields or the meaning of one change.
-VERSION: Final = 2
+VERSION: Final = 3
 
 #: Payload format indicator, content type, response topic, correlation data, user properties.
 Properties: TypeAlias = tuple[int | None, str | None, str | None, bytes | None, UserProperties]
@@ -61,6 +61,18 @@ class SessionRemoved:
     """
 
     client_id: str
+
+
+@define
+class SessionSetAside:
+    """A session ended of whose queue the core has not read everything.
+
+    Its record and its queue go on under `name`, which no session has; its subscriptions and
+    received ids go. The core deals with the queue and removes what is left by `SessionRemoved`.
+    """
+
+    client_id: str
+    name: str
 
 
 @define
@@ -240,6 +252,7 @@ class WillRemoved:
 Change: TypeAlias = (
     SessionPut
     | SessionRemoved
+    | SessionSetAside
     | SessionClosed
     | SubscriptionPut
     | SubscriptionRemoved
@@ -263,6 +276,7 @@ CHANGES: Final[dict[str, type[Change]]] = {
     for kind in (
         SessionPut,
         SessionRemoved,
+        SessionSetAside,
         SessionClosed,
         SubscriptionPut,
         SubscriptionRemoved,

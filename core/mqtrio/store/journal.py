@@ -127,6 +127,13 @@ class Journal:
 
     # --- what the engine calls
 
+    @property
+    def pending(self) -> Batch:
+        """The batch after whose commit the store has all that was appended until now."""
+        if self._open.changes or self._open.promised:
+            return self._open
+        return self._committing or COMMITTED
+
     def append(self, change: Change, *, size: int = 64, lazy: bool = False) -> Batch:
         """Take one change; `size` is what it holds in memory, in bytes.
 

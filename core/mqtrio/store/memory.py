@@ -36,7 +36,8 @@ class MemoryStore:
         return Loaded(
             {client_id: self._session(client_id) for client_id in sessions},
             wills,
-            {message_id: count for message_id, count in state.references.items() if count > 1},
+            {message_id: count for message_id, count in state.references.items() if count > 1}
+            | dict.fromkeys(state.unreferenced(), 0),
             state.highest_message_id,
         )
 
@@ -58,23 +59,32 @@ class MemoryStore:
         """See Store."""
         apply_all(self.state, changes)
 
-    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
         """See Store."""
         queue = self.state.queues.get(client_id, {})
         later = ((sequence, entry) for sequence, entry in queue.items() if sequence > after)
-        return [
-            QueuedRow(
-                sequence,
-                self.state.messages[entry.message_id],
-                entry.qos,
-                entry.retain,
-                entry.identifiers,
-                entry.packet_id,
-                entry.released,
-                entry.shared,
+        rows: list[QueuedRow] = []
+        for sequence, entry in islice(later, limit):
+            message = self.state.messages[entry.message_id]
+            rows.append(
+                QueuedRow(
+                    sequence,
+                    message,
+                    entry.qos,
+                    entry.retain,
+                    entry.identifiers,
+                    entry.packet_id,
+                    entry.released,
+                    entry.shared,
+                )
             )
-            for sequence, entry in islice(later, limit)
-        ]
+            if size is not None:
+                size -= len(message.payload)
+                if size <= 0:
+                    break
+        return rows
 
     async def retained(
         self, topic_filter: str | None, after: str | None, limit: int

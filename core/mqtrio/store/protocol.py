@@ -44,7 +44,7 @@ class Loaded:
 
     sessions: Mapping[str, LoadedSession]
     wills: Mapping[str, WillPut]
-    #: Message id -> number of queue entries, for messages that have more than one.
+    #: Message id -> number of queue entries, for messages that don't have exactly one.
     references: Mapping[int, int]
     #: New messages get ids above this.
     highest_message_id: int
@@ -93,10 +93,14 @@ class Store(Protocol):
         """
         ...
 
-    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
         """Up to `limit` entries of a queue whose sequence is above `after`, in their order.
 
-        Fewer than `limit` means that there are no more. An unknown session has none.
+        The last one is that with which the payloads have `size` bytes or more together, None: their
+        bytes don't matter. Fewer than both allow means that there are no more. An unknown session
+        has none.
         """
         ...
 

@@ -21,6 +21,7 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionPut,
     SubscriptionRemoved,
     WillPut,
@@ -57,7 +58,10 @@ def _session(random: Random, state: StoredState) -> list[Change]:
     )
     if client_id not in state.sessions:
         return [put]
-    return [random.choice((put, put, SessionClosed(client_id, 1.5e9), SessionRemoved(client_id)))]
+    changes: list[Change] = [put, put, SessionClosed(client_id, 1.5e9), SessionRemoved(client_id)]
+    if "$ended/1" not in state.sessions:
+        changes.append(SessionSetAside(client_id, "$ended/1"))
+    return [random.choice(changes)]
 
 
 def _subscription(random: Random, state: StoredState) -> list[Change]:

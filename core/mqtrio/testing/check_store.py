@@ -24,6 +24,7 @@ from mqtrio.store.changes import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     SubscriptionPut,
     SubscriptionRemoved,
     WillPut,
@@ -132,6 +133,20 @@ _CASES: Final[dict[str, tuple[str, list[list[Change]]]]] = {
             [_SESSION, _OTHER, SubscriptionPut("a", "t", 1), ReceivedPut("a", 1)],
             [_MESSAGE, _QUEUED, QueuedPut("b", 1, 7, 1), SessionRemoved("a")],
             [_SESSION],
+        ],
+    ),
+    "set-aside": (
+        "a session that is set aside keeps its record and its queue under the other name, no more",
+        [
+            [
+                *(_SESSION, SubscriptionPut("a", "t", 1), ReceivedPut("a", 1), _MESSAGE, _PLAIN),
+                *(QueuedPut("a", 3, 7, 2), QueuedPut("a", 4, 8, 1), QueuedSent("a", 3, 9)),
+            ],
+            [QueuedReleased("a", 3), SessionSetAside("a", "$ended/1/a"), _SESSION],
+            [
+                *(QueuedPut("a", 1, 7, 1), SubscriptionPut("a", "new", 1)),
+                QueuedRemoved("$ended/1/a", 4),
+            ],
         ],
     ),
     "queue": (
@@ -255,6 +270,7 @@ async def _refusals(opener: _Opener) -> None:
     for impossible in (
         *(QueuedPut("?", 1, 7, 1), SubscriptionPut("?", "t", 1), SessionClosed("?", 1.0)),
         *(ReceivedPut("?", 1), SessionRemoved("?"), QueuedSent("a", 99, 1)),
+        *(SessionSetAside("?", "x"), SessionSetAside("a", "b")),
     ):
         try:
             await store.commit([*fine, impossible])
@@ -303,6 +319,10 @@ async def _pages(opener: _Opener) -> None:
             rule(len(found) <= len(topics), "retained gives topics that are not above `after`")
         wanted = sorted(topic for topic in topics if topic != "b")
         same(f"retained topics (ordered by code points) in pages of {size}", found, wanted)
+    for size, wanted_rows in ((1, 1), (9, 9), (10, 10), (11, 10), (25, 17), (1000, 24)):
+        page = await store.queued("a", 0, 1000, size)  # nine payloads of 1 byte, others of 2
+        same(f"a page of {size} bytes: its entries", len(page), wanted_rows)
+    same("a page of 2 entries and 25 bytes", len(await store.queued("a", 0, 2, 25)), 2)
     page = await store.queued("a", 55, 2)
     same("a page after a sequence that isn't there", [row.sequence for row in page], [60, 70])
     await store.close()
@@ -313,11 +333,12 @@ async def _some_sessions(opener: _Opener) -> None:
     store = await opener("some")
     batch: list[Change] = [_SESSION, _OTHER, _MESSAGE, _QUEUED, QueuedPut("b", 1, 7, 1), _WILL]
     await store.commit([*batch, WillPut("b", None, "x", b"", 0, False)])
+    await store.commit([_PLAIN])
     loaded = await store.load(["a", "nobody"])
     same("load(['a', 'nobody']): the set of sessions", set(loaded.sessions), {"a"})
     same("load(['a', 'nobody']): the wills", dict(loaded.wills), {"a": _WILL})
-    same("load(['a', 'nobody']): references", dict(loaded.references), {7: 2})
-    same("load(['a', 'nobody']): highest_message_id", loaded.highest_message_id, 7)
+    same("load(['a', 'nobody']): references", dict(loaded.references), {7: 2, 8: 0})
+    same("load(['a', 'nobody']): highest_message_id", loaded.highest_message_id, 8)
     await store.close()
 
 

@@ -7,7 +7,7 @@ import trio
 from mqtrio.errors import StoreError
 from mqtrio.store.changes import Change
 from mqtrio.store.memory import MemoryStore
-from mqtrio.store.protocol import Loaded
+from mqtrio.store.protocol import Loaded, QueuedRow
 from mqtrio.store.stored import StoredState
 
 
@@ -17,7 +17,8 @@ class FaultyStore(MemoryStore):
     A commit first waits `delay` seconds, then while the store hangs; then it fails, with nothing
     applied, if it was told to (`fail_next`), or succeeds. `commits` holds the changes of every
     successful commit, `attempts` of every one that was begun. A restart is
-    `FaultyStore(old.state.copy())`.
+    `FaultyStore(old.state.copy())`. `reads` holds what was read of queues: the client identifier
+    and the number of entries.
     """
 
     durable = True
@@ -28,9 +29,11 @@ class FaultyStore(MemoryStore):
         self.attempts: list[tuple[Change, ...]] = []
         self.commits: list[tuple[Change, ...]] = []
         self.loads: list[frozenset[str] | None] = []
+        self.reads: list[tuple[str, int]] = []
         self.closed = False
         self._failures: list[Exception] = []
         self._load_failures = 0
+        self._read_failures = 0
         self._go = trio.Event()
         self._go.set()
 
@@ -42,8 +45,12 @@ class FaultyStore(MemoryStore):
         """Let the next `count` calls of `load` raise StoreError."""
         self._load_failures += count
 
+    def fail_next_read(self, count: int = 1) -> None:
+        """Let the next `count` calls of `queued` raise StoreError."""
+        self._read_failures += count
+
     def hang(self) -> None:
-        """Let every commit and load wait until `go_on`, also one that is in its delay."""
+        """Let every commit, load and read wait until `go_on`, also one that is in its delay."""
         if self._go.is_set():
             self._go = trio.Event()
 
@@ -55,6 +62,7 @@ class FaultyStore(MemoryStore):
         """Forget what was to fail, and end `hang`."""
         self._failures.clear()
         self._load_failures = 0
+        self._read_failures = 0
         self._go.set()
 
     async def commit(self, changes: Sequence[Change]) -> None:
@@ -77,6 +85,19 @@ class FaultyStore(MemoryStore):
             self._load_failures -= 1
             raise StoreError("the disk can't be read")
         return await super().load(client_ids)
+
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
+        """Hang, fail or read."""
+        await trio.lowlevel.checkpoint()
+        await self._go.wait()
+        if self._read_failures:
+            self._read_failures -= 1
+            raise StoreError("the disk can't be read")
+        rows = await super().queued(client_id, after, limit, size)
+        self.reads.append((client_id, len(rows)))
+        return rows
 
     async def close(self) -> None:
         """Note that the store was closed."""

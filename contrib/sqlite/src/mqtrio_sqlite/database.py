@@ -22,6 +22,9 @@ _CACHE: Final = 32 * 1024
 #: (sessions as `records.loaded_session` takes them, wills, references, highest message id)
 LoadedRows: TypeAlias = tuple[list[Row], list[Row], list[tuple[int, int]], int]
 
+#: The place of the payload in a row of `queued`.
+_PAYLOAD: Final = 9
+
 _SESSION: Final = (
     "client_id, username, version, expiry_interval, epoch, created_at, credentials_expire_at"
 )
@@ -174,23 +177,33 @@ class Database:
 
     def _references(self) -> list[tuple[int, int]]:
         return self._rows(
-            "SELECT message, count(*) FROM queue GROUP BY message HAVING count(*) > 1"
+            "SELECT message, count(*) FROM queue GROUP BY message HAVING count(*) > 1 UNION ALL "
+            "SELECT id, 0 FROM messages WHERE id NOT IN (SELECT message FROM queue)"
         )
 
     def _highest(self) -> int:
         (highest,) = self.connection.execute("SELECT ifnull(max(id), 0) FROM messages").fetchone()
         return int(highest)
 
-    def queued(self, client_id: str, after: int, limit: int) -> list[Row]:
+    def queued(self, client_id: str, after: int, limit: int, size: int | None = None) -> list[Row]:
         """Give a page of a queue, as rows for `records.queued_row`."""
+        found: list[Row] = []
         with explained(self.path):
-            return self._rows(
+            cursor = self.connection.execute(
                 "SELECT sequence, queue.qos, queue.retain, identifiers, packet_id, shared, "
                 "released, messages.* FROM queue JOIN messages ON messages.id = message "
                 "WHERE session = (SELECT id FROM sessions WHERE client_id = ?) AND sequence > ? "
                 "ORDER BY sequence LIMIT ?",
                 (client_id, after, limit),
             )
+            with contextlib.closing(cursor):
+                for row in cursor:
+                    found.append(row)
+                    if size is not None:
+                        size -= len(row[_PAYLOAD])
+                        if size <= 0:
+                            break
+        return found
 
     def retained(self, topic_filter: str | None, after: str | None, limit: int) -> list[Row]:
         """Give a page of the retained messages, as rows for `records.retained_put`."""

@@ -28,6 +28,7 @@ from mqtrio import (
     SessionClosed,
     SessionPut,
     SessionRemoved,
+    SessionSetAside,
     StoreError,
     SubscriptionPut,
     SubscriptionRemoved,
@@ -60,6 +61,7 @@ class Plan:
         handlers: dict[type[Change], Callable[[Row], None]] = {
             SessionPut: self._session_put,
             SessionRemoved: self._session_removed,
+            SessionSetAside: self._session_set_aside,
             SessionClosed: self._session_closed,
             SubscriptionPut: self._subscription_put,
             SubscriptionRemoved: self._subscription_removed,
@@ -130,6 +132,15 @@ class Plan:
         self.flush()
         self.connection.execute("DELETE FROM sessions WHERE id = ?", (session,))
         del self.sessions[client_id]
+
+    def _session_set_aside(self, row: Row) -> None:
+        client_id, name = row
+        known = self._session(client_id)
+        self.flush()
+        for table in ("subscriptions", "received"):
+            self.connection.execute(f"DELETE FROM {table} WHERE session = ?", known[:1])
+        self.connection.execute("UPDATE sessions SET client_id = ? WHERE id = ?", (name, known[0]))
+        self.sessions[name] = self.sessions.pop(client_id)
 
     def _session_closed(self, row: Row) -> None:
         client_id, closed_at = row

@@ -59,9 +59,11 @@ class SqliteStore:
         """See mqtrio.Store."""
         await self._writer.commit(changes)
 
-    async def queued(self, client_id: str, after: int, limit: int) -> list[QueuedRow]:
+    async def queued(
+        self, client_id: str, after: int, limit: int, size: int | None = None
+    ) -> list[QueuedRow]:
         """See mqtrio.Store."""
-        rows = await self._writer.call("queued", client_id, after, limit)
+        rows = await self._writer.call("queued", client_id, after, limit, size)
         return [queued_row(row) for row in rows]
 
     async def retained(
