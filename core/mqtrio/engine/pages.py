@@ -65,7 +65,8 @@ class Pages:
             unread = session.unread = Unread(0, COMMITTED)
             unread.count = loaded.queued
             unread.size = loaded.queued_bytes + OVERHEAD * loaded.queued
-            unread.earliest = -math.inf  # not known
+            if loaded.earliest_expiry is not None:
+                unread.earliest = self.core.clock.to_monotonic(loaded.earliest_expiry)
 
     def fits(self, session: Session) -> bool:
         """Whether one more message may be held in memory for a session."""
@@ -83,14 +84,15 @@ class Pages:
         """Give a new message to the store only, and the memory free when the store has it."""
         core = self.core
         message = delivery.message
-        if session.full and not self.room(session):
-            if core.limits.overflow != "drop_oldest":
+        if session.full:
+            if core.limits.overflow == "drop_oldest":
+                if not core.deliveries.drop_oldest(session):
+                    assert session.unread is not None
+                    session.unread.owed += 1
+            elif not self.room(session):
                 core.deliveries.let_go(message)
                 core.deliveries.drop(session, message, "queue_full")
                 return None
-            if not core.deliveries.drop_oldest(session):
-                assert session.unread is not None
-                session.unread.owed += 1
         batch = core.recorder.unread(session, delivery)
         if batch.state is not BatchState.OPEN:
             core.deliveries.let_go(message)
@@ -148,7 +150,7 @@ class Pages:
     def room(self, session: Session) -> bool:
         """Whether a queue that is full has room after all: for what has expired in it.
 
-        Where that may be unread it is looked for, and new messages are taken meanwhile.
+        Where that is unread it is looked for, and meanwhile a page more than the limit is taken.
         """
         core = self.core
         now = core.now
@@ -162,7 +164,14 @@ class Pages:
         if now >= unread.earliest and not unread.sweep:
             unread.sweep = True
             self.want(session)
-        return unread.sweep or not session.full
+        if not session.full:
+            return True
+        limits = core.limits
+        return (
+            unread.sweep
+            and session.waiting < session.queue_limit + limits.page_messages
+            and session.waiting_bytes < session.queue_bytes_limit + limits.page_bytes
+        )
 
     # -- into memory
 

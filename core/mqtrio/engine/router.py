@@ -403,10 +403,10 @@ class Router:
 
     def _enqueue(self, session: Session, delivery: Delivery) -> None:
         core = self.core
-        if self._is_full(session):
+        if session.full:
             if core.limits.overflow == "drop_oldest":
                 core.deliveries.drop_oldest(session)
-            else:
+            elif not core.pages.room(session):
                 core.deliveries.settle(session, delivery)
                 core.deliveries.drop(session, delivery.message, "queue_full")
                 return

@@ -45,14 +45,16 @@ class MemoryStore:
         state = self.state
         stored = state.sessions[client_id]
         queue = state.queues[client_id]
+        messages = [state.messages[entry.message_id] for entry in queue.values()]
         return LoadedSession(
             stored.session,
             stored.closed_at,
             tuple(state.subscriptions[client_id].values()),
             tuple(state.received[client_id]),
             len(queue),
-            sum(len(state.messages[entry.message_id].payload) for entry in queue.values()),
+            sum(len(message.payload) + len(message.topic) for message in messages),
             state.highest_sequence(client_id),
+            min((m.expires_at for m in messages if m.expires_at is not None), default=None),
         )
 
     async def commit(self, changes: Sequence[Change]) -> None:

@@ -32,10 +32,13 @@ class LoadedSession:
     subscriptions: tuple[SubscriptionPut, ...]
     #: Packet identifiers of incoming QoS 2 messages that wait for PUBREL.
     received: tuple[int, ...]
-    #: Messages in its queue, the bytes of their payloads, and the highest sequence (0: empty).
+    #: Messages in its queue, how long their payloads (in bytes) and topics (in characters) are
+    #: together, and the highest sequence (0: empty).
     queued: int
     queued_bytes: int
     highest_sequence: int
+    #: When the first of them expires, None: none does.
+    earliest_expiry: float | None = None
 
 
 @define(frozen=True)

@@ -239,6 +239,7 @@ async def _compare(store: Store, state: StoredState, what: str) -> None:
         same(f"{prefix} received", sorted(mine.received), sorted(loaded.received))
         same(f"{prefix} queued", mine.queued, loaded.queued)
         same(f"{prefix} queued_bytes", mine.queued_bytes, loaded.queued_bytes)
+        same(f"{prefix} earliest_expiry", mine.earliest_expiry, loaded.earliest_expiry)
         same(f"{prefix} highest_sequence", mine.highest_sequence, loaded.highest_sequence)
         rows = await store.queued(client_id, 0, 1_000_000)
         same(f"{prefix} its queue", rows, await reference.queued(client_id, 0, 1_000_000))

@@ -151,8 +151,9 @@ class Database:
             f"SELECT session, packet_id FROM received WHERE session IN {chosen}", values
         )
         queues = self._grouped(
-            "SELECT session, count(*), sum(length(payload)), max(sequence) FROM queue "
-            f"JOIN messages ON messages.id = message WHERE session IN {chosen} GROUP BY session",
+            "SELECT session, count(*), sum(length(payload) + length(topic)), max(sequence), "
+            "min(expires_at) FROM queue JOIN messages ON messages.id = message "
+            f"WHERE session IN {chosen} GROUP BY session",
             values,
         )
         return [
@@ -161,7 +162,7 @@ class Database:
                 row[1],
                 subscriptions.get(row[0], []),
                 [packet_id for (packet_id,) in received.get(row[0], [])],
-                *queues.get(row[0], [(0, 0, 0)])[0],
+                *queues.get(row[0], [(0, 0, 0, None)])[0],
             )
             for row in self._rows(f"SELECT id, closed_at, {_SESSION} FROM sessions {where}", values)
         ]

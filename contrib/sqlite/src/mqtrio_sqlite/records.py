@@ -133,7 +133,7 @@ def will_put(row: Row) -> WillPut:
 
 def loaded_session(row: Row) -> LoadedSession:
     """Make a session of what `Database.load` gives."""
-    own, closed_at, subscriptions, received, queued, queued_bytes, highest = row
+    own, closed_at, subscriptions, received, queued, queued_bytes, highest, expiry = row
     put = session_put(own)
     return LoadedSession(
         put,
@@ -143,4 +143,5 @@ def loaded_session(row: Row) -> LoadedSession:
         queued,
         queued_bytes,
         highest,
+        expiry,
     )
