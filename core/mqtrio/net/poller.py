@@ -27,7 +27,7 @@ BATCH: Final = 512
 ENDS: Final = 16
 
 #: Of those who have not been let in yet, too: a CONNECT costs a hundred times what a message does.
-NEWCOMERS: Final = 8
+NEWCOMERS: Final = 16
 
 #: The smallest share of a turn: smaller ones cost more than they even out.
 SMALLEST_SHARE: Final = 1000
