@@ -19,7 +19,7 @@ from mqtrio.hooks.manager import HookManager
 from mqtrio.hooks.plugin import Plugin
 from mqtrio.net.network import Network, open_network
 from mqtrio.net.opening import NO_SOCKETS, GivenSockets
-from mqtrio.reload import Config, Reload, configuration_of, maximum_connections
+from mqtrio.reload import Config, Reload, configuration_of, maximum_connections, reachable
 from mqtrio.settings import Listener, Settings
 from mqtrio.stacks import address_of, make_stacks, plugins_for
 from mqtrio.store.journal import Failure, Journal
@@ -197,7 +197,7 @@ def _set_doors(core: Core, network: Network, listeners: list[Listener]) -> None:
     """
     outside = {address.url for address in network.listeners if not address.local}
     every = {listener.url: listener for listener in (*core.settings.listener, *listeners)}
-    core.doors.set([(listener, url in outside) for url, listener in every.items()])
+    core.doors.set(reachable(every.values(), outside))
     network.maximum = maximum_connections(every.values())
 
 

@@ -215,7 +215,7 @@ class Reload:
         bound = [*self._network.listeners, *(each.bound for each in change.opened)]
         outside = {address.url for address in bound if not address.local}
         every = (*change.configuration.settings.listener, *change.listeners)
-        return [(each, each.url in outside) for each in {e.url: e for e in every}.values()]
+        return reachable({each.url: each for each in every}.values(), outside)
 
     def _order(self, change: _Change) -> list[Registration]:
         """All plugins as they will be: those of the configuration, then those of the program."""
@@ -324,6 +324,13 @@ class Reload:
         self._hooks.swap(each)
         stand_in.give_way(entry)
         await self._life.retire(between)
+
+
+def reachable(
+    listeners: Iterable[Listener], outside: Collection[str]
+) -> list[tuple[Listener, bool]]:
+    """Each listener, and whether other machines can reach it: at its address, or by a proxy."""
+    return [(each, each.url in outside or each.proxy_protocol) for each in listeners]
 
 
 def maximum_connections(listeners: Iterable[Listener]) -> dict[str, int]:

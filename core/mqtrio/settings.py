@@ -60,6 +60,12 @@ class Listener:
     websocket: object = setting(
         None, "options of WebSocket, for ws:// and wss:// (mqtrio-websocket)", secret=True
     )
+    proxy_protocol: bool = setting(
+        False, "a proxy says first for whom it connects (PROXY protocol, version 1 or 2)"
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (), 'networks of the proxies that are believed: "10.0.0.0/8"; "unix" for a Unix socket\'s'
+    )
 
 
 @define(frozen=True, kw_only=True)

@@ -167,6 +167,11 @@ class LinkLimits(Protocol):
         ...
 
     @property
+    def connect_timeout(self) -> float:
+        """Seconds until a peer must have said who it is."""
+        ...
+
+    @property
     def connections(self) -> int:
         """Connections open at one time."""
         ...

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,6 +9,7 @@ from attrs import define
 
 from mqtrio.errors import ConfigurationError
 from mqtrio.net.layers import LayerFactory
+from mqtrio.net.proxy import TrustedProxies
 
 
 @define(frozen=True)
@@ -33,8 +33,6 @@ TRANSPORTS: Final = ("unix", "systemd")
 
 #: Permissions of a Unix socket of which nothing is said: its owner, and its group.
 DEFAULT_MODE: Final = 0o660
-
-Network = IPv4Network | IPv6Network
 
 
 @define(frozen=True, kw_only=True)
@@ -60,6 +58,8 @@ class ListenerAddress:
     group: str = ""
     #: Whether other processes may listen on the same port.
     reuse_port: bool = False
+    #: Who says by the PROXY protocol for whom it connects; None: nobody does.
+    proxies: TrustedProxies | None = None
 
 
 @define(frozen=True, kw_only=True)

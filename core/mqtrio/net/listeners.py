@@ -145,13 +145,18 @@ class Listener:
             sock.close()
             self._complain(f"nobody: as many connections are open as {limit} allows")
             return
-        self._complained.clear()
         try:
             sock.setblocking(False)
             peer = self._facts(sock, name)
         except OSError:
             sock.close()  # the peer was gone before we looked
             return
+        proxies = self.address.proxies
+        if proxies is not None and not proxies.trust(peer):
+            sock.close()
+            self._complain("trusted_proxies only", f", not {peer}")
+            return
+        self._complained.clear()
         try:
             adopt(sock, peer, self.address)
         except Exception:
@@ -165,8 +170,8 @@ class Listener:
         host, port = peer_address(name)
         return PeerFacts(address=host, port=port, listener=url, local=is_loopback(host))
 
-    def _complain(self, how: str) -> None:
+    def _complain(self, how: str, detail: str = "") -> None:
         """Log a trouble once, until a connection has been accepted again."""
         if how not in self._complained:
             self._complained.add(how)
-            logger.warning("%s accepts %s", self.bound, how)
+            logger.warning("%s accepts %s%s", self.bound, how, detail)

@@ -10,6 +10,7 @@ import trio
 
 from mqtrio.engine.link import LinkCore, PeerFacts
 from mqtrio.net.addresses import BoundAddress, ListenerAddress
+from mqtrio.net.introduction import introduced
 from mqtrio.net.layers import LayerFactory, build
 from mqtrio.net.listeners import Listener
 from mqtrio.net.opening import NO_SOCKETS, GivenSockets, open_listeners
@@ -35,6 +36,8 @@ class Network:
         self._open: Counter[str] = Counter()
         self._listeners: list[Listener] = []
         self._streams: set[StreamLink] = set()
+        # Of connections of which a proxy has still to say whose they are.
+        self._introductions: set[trio.CancelScope] = set()
         self._empty: trio.Event | None = None
         self._kicked = trio.Event()
 
@@ -68,7 +71,8 @@ class Network:
     @property
     def connections(self) -> int:
         """Connections that are open, those that linger included."""
-        return len(self._streams) + (len(self.poller.links) if self.poller is not None else 0)
+        served = len(self.poller.links) if self.poller is not None else 0
+        return len(self._streams) + served + len(self._introductions)
 
     async def bind(self, address: ListenerAddress) -> None:
         """Open a listener's sockets. Clients can connect, but are not served before `accept`."""
@@ -132,6 +136,45 @@ class Network:
         return ""
 
     def _adopt(self, sock: socket.socket, peer: PeerFacts, address: ListenerAddress) -> None:
+        if address.proxies is None:
+            self._serve(sock, peer, address)
+            return
+        scope = trio.CancelScope()
+        self._introductions.add(scope)
+        self._open[peer.listener] += 1
+        self._nursery.start_soon(self._serve_introduced, sock, peer, address, scope)
+
+    async def _serve_introduced(
+        self,
+        sock: socket.socket,
+        proxy: PeerFacts,
+        address: ListenerAddress,
+        scope: trio.CancelScope,
+    ) -> None:
+        """Serve a connection as soon as the proxy has said whose it is.
+
+        The engine learns of it only then, because plugins judge connections by their addresses.
+        """
+        core = self._core
+        client: PeerFacts | None = None
+        try:
+            with scope:
+                client = await introduced(sock, proxy, core.settings.limits.connect_timeout)
+        finally:
+            if client is None:
+                sock.close()
+            self._introductions.discard(scope)
+            self._released(proxy)
+        if client is None:
+            return
+        core.tick()
+        try:
+            self._serve(sock, client, address)
+        except Exception:
+            logger.exception("a connection of %s could not be served", client)
+        core.flush()
+
+    def _serve(self, sock: socket.socket, peer: PeerFacts, address: ListenerAddress) -> None:
         if self.poller is not None:
             if self.poller.adopt(sock, peer, build(address.layers)) is not None:
                 self._open[peer.listener] += 1  # `_released` may have been before
@@ -181,6 +224,8 @@ class Network:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for scope in self._introductions:
+            scope.cancel()
 
     async def stop(self, goodbye: Callable[[], object], grace: float) -> None:
         """End in good order: no new connections, `goodbye`, outboxes sent, peers' ends awaited.

@@ -3,13 +3,18 @@
 import re
 import socket
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Final
 
 import attrs
 
 from mqtrio.errors import ConfigurationError
 from mqtrio.net.addresses import DEFAULT_MODE, ListenerAddress, parse_listener
+from mqtrio.net.proxy import TrustedProxies
 from mqtrio.settings import Listener
+
+#: In `trusted_proxies`: whoever may connect to a Unix socket.
+LOCAL_PROXIES: Final = "unix"
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 
@@ -39,7 +44,32 @@ def listener_address(listener: Listener) -> ListenerAddress:
         owner=listener.owner or "",
         group=listener.group or "",
         reuse_port=listener.reuse_port,
+        proxies=_proxies(listener, address),
     )
+
+
+def _proxies(listener: Listener, address: ListenerAddress) -> TrustedProxies | None:
+    """Who is believed, and nobody by default: what a header says decides about limits and rules."""
+    named = listener.trusted_proxies
+    if not listener.proxy_protocol:
+        if named:
+            raise _wrong(listener, "trusted_proxies", "means nothing without proxy_protocol")
+        return None
+    if not named:
+        raise _wrong(listener, "proxy_protocol", "needs trusted_proxies: who is believed")
+    unix = LOCAL_PROXIES in named
+    if address.path and not unix:
+        raise _wrong(listener, "trusted_proxies", f'must have "{LOCAL_PROXIES}" here')
+    networks = []
+    for name in named:
+        try:
+            if name != LOCAL_PROXIES:
+                networks.append(ip_network(name))
+        except ValueError as error:
+            raise _wrong(
+                listener, "trusted_proxies", f"has a network that is none: {error}"
+            ) from None
+    return TrustedProxies(tuple(networks), unix)
 
 
 def _check_reuse(listener: Listener, address: ListenerAddress) -> None:
