@@ -293,3 +293,8 @@ def test_without_plugins(explain: Explaining) -> None:
     out = explain("--publish", "$SYS/x", code=1)
     assert "authorize_publish, decided by broker: no plugin allows publishing to topics" in out
     assert "no plugin implements it" in explain("--publish", "x", code=0)
+
+
+def test_a_unix_socket_is_this_machines(explain: Explaining) -> None:
+    explain.write('[[listener]]\nurl = "unix:///run/mqtrio.sock"\n')
+    assert "lets in anonymous ones" in explain("--publish", "x", "--authenticate", code=0)

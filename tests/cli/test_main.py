@@ -136,10 +136,36 @@ def test_check_finds_what_plugins_find_in_their_files(
     told = capsys.readouterr().err
     of = f"(of mqtrio {importlib.metadata.version('mqtrio')}): check_settings failed: {tmp_path}/"
     assert told.startswith(f"mqtrio: plugin 'passwords' {of}users.txt: No such file")
-    assert f"\nplugin 'more' {of}more.txt:1: the salt or the digest" in told
-    assert f"\nplugin 'acl' {of}old.acl:2: 'wriet' is no access" in told
+    assert f"\nmqtrio: plugin 'more' {of}more.txt:1: the salt or the digest" in told
+    assert f"\nmqtrio: plugin 'acl' {of}old.acl:2: 'wriet' is no access" in told
     for name in ("users.txt", "more.txt", "old.acl"):
         (tmp_path / name).write_text("")
+    assert main(["check", str(config)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("mqtt://0.0.0.0:18830", USAGE),
+        ("mqtt://:18830", USAGE),
+        ("mqtt://192.0.2.1", USAGE),
+        ("mqtt://[2001:db8::1]", USAGE),
+        ("mqtt://127.0.0.1", 0),
+        ("mqtt://localhost", 0),
+        ("mqtt://[::1]", 0),
+        ("systemd://mqtt", 0),  # only the start knows which addresses these are
+        ("mqtt://some.example", 0),
+    ],
+)
+def test_check_finds_a_door_that_is_open(
+    url: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(f'[[listener]]\nurl = "{url}"\n')
+    assert main(["check", str(config)]) == code
+    told = f"mqtrio: listener {url}: other machines can reach it and nobody authenticates"
+    assert capsys.readouterr().err.startswith(told) == (code == USAGE)
+    config.write_text(config.read_text() + "[plugin.anonymous]\n")
     assert main(["check", str(config)]) == 0
 
 

@@ -119,6 +119,14 @@ def test_the_order_may_be_said(tmp_path: Path) -> None:
     assert [each.name for each in read.plugins] == ["full", "plain"]
 
 
+def test_two_listeners_of_one_url(tmp_path: Path) -> None:
+    one = '[[listener]]\nurl = "mqtt://127.0.0.1:1883"\n'
+    assert errors(tmp_path, f"{one}{one}max_connections = 5\n") == [
+        "broker.toml:4: listener[1].url: listener[0] has the same one: give one of them another "
+        "port"
+    ]
+
+
 def test_the_order_names_each_enabled_plugin_once(tmp_path: Path) -> None:
     text = 'plugins = [\n"full",\n"full",\n"plian"]\n[plugin.plain]\n[plugin.full]\n'
     text += "[plugin.other.memory]\nx = 1\n"  # its own table has no header

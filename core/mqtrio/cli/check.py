@@ -1,17 +1,18 @@
 """`mqtrio check`: look through a configuration without starting anything."""
 
 import argparse
-from collections.abc import Collection, Iterable
 from typing import Any
 
 import trio
 
-from mqtrio.config import load_config
-from mqtrio.errors import MqtrioError, PluginError
+from mqtrio.config import Configuration, load_config
+from mqtrio.engine.doors import Doors
+from mqtrio.errors import ConfigurationError, MqtrioError, PluginError
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
-from mqtrio.settings import Listener
+from mqtrio.net.addresses import parse_listener
 from mqtrio.stacks import brought_by, make_stacks
+
 
 
 def add(commands: Any) -> None:
@@ -31,29 +32,37 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check; whatever is wrong is raised."""
     configuration = load_config(arguments.config)
-    trio.run(_ask, configuration.make_plugins(), configuration.settings.listener)
+    trio.run(_ask, configuration)
     listeners = len(configuration.settings.listener)
     names = ", ".join(spec.name for spec in configuration.plugins) or "none"
     print(f"{arguments.config}: no errors; listeners: {listeners or 'default'}; plugins: {names}")
     return 0
 
 
-async def _ask(plugins: Collection[object], listeners: Iterable[Listener]) -> None:
-    """Have each plugin, and each layer, look at what its settings name.
+async def _ask(configuration: Configuration) -> None:
+    """Ask plugins and layers about what their settings name, and see who gets in.
 
-    Raises PluginError with all errors.
+    Raises all errors.
     """
     hooks = HookManager()
-    errors = []
+    errors: list[MqtrioError] = []
+    plugins = configuration.make_plugins()
     for plugin in plugins:
+        hooks.add(plugin)
+    for entry in hooks.entries:
         try:
-            await provide.check_settings(hooks.prepare(plugin))
+            await provide.check_settings(entry)
         except PluginError as error:
-            errors.append(str(error))
+            errors.append(error)
+    listeners = configuration.settings.listener
     for listener in listeners:
         try:
             await make_stacks([listener], brought_by(plugins))
         except MqtrioError as error:
-            errors.append(str(error))
+            errors.append(error)
+    try:
+        Doors(hooks).set((each, parse_listener(each.url).local is False) for each in listeners)
+    except ConfigurationError as error:
+        errors.append(error)
     if errors:
-        raise PluginError("\n".join(errors))
+        raise ExceptionGroup("the configuration is wrong", errors)

@@ -16,7 +16,7 @@ from mqtrio.errors import ConfigurationError
 from mqtrio.hooks.explain import explain
 from mqtrio.hooks.explanation import BROKER, Explanation, HookDecision, PluginAnswer, Question
 from mqtrio.hooks.manager import HookManager
-from mqtrio.net.addresses import is_loopback, parse_listener
+from mqtrio.net.addresses import parse_listener
 from mqtrio.opening import DEFAULT_LISTENER
 from mqtrio.settings import Settings
 
@@ -136,8 +136,7 @@ async def _ask(configuration: Configuration, question: Question) -> Explanation:
     hooks = HookManager()
     life = Plugins(hooks, settings.limits.hook_deadline)
     doors = Doors(hooks)
-    host = parse_listener(question.listener).host
-    local = host == "localhost" or is_loopback(host)
+    local = bool(parse_listener(question.listener).local)
     try:
         await life.open(configuration.make_plugins())
         doors.set((listener, False) for listener in settings.listener)

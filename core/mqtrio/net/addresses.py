@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -60,6 +61,21 @@ class ListenerAddress:
     reuse_port: bool = False
     #: Who says by the PROXY protocol for whom it connects; None: nobody does.
     proxies: TrustedProxies | None = None
+
+    @property
+    def local(self) -> bool | None:
+        """Whether only this machine can connect to it; None where the URL alone doesn't tell."""
+        if self.name:
+            return None
+        if self.path or self.host == "localhost":
+            return True
+        if not self.host:
+            return False
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return None
+        return is_loopback(self.host)
 
 
 @define(frozen=True, kw_only=True)
