@@ -14,7 +14,6 @@ from mqtrio.net.addresses import parse_listener
 from mqtrio.stacks import brought_by, make_stacks
 
 
-
 def add(commands: Any) -> None:
     """Add the arguments of this command to a parser's subparsers."""
     parser: argparse.ArgumentParser = commands.add_parser(

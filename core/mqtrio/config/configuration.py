@@ -84,17 +84,12 @@ def read_configuration(document: Document, beside: Collection[str] = ()) -> Conf
     settings = document.read(Settings, own, also=_OF_PLUGINS)
     plugins = PluginTables(document)
     plugins.read()
-<<<<<<< HEAD
     layers = Layers(document, plugins.tables, plugins.specs, beside)
     layers.read()
     specs = {**layers.specs, **plugins.specs}
     problems = [*settings.problems, *plugins.problems, *layers.problems]
-    problems += _wrong_listeners(document, {*layers.specs, *plugins.tables, *beside}, specs)
-=======
-    problems = [*settings.problems, *plugins.problems]
     problems += _same_listeners(document)
-    problems += _wrong_listeners(document, {*plugins.tables, *beside}, plugins.specs)
->>>>>>> 63fdbe5 (Have mqtrio check find open doors and listeners that are the same twice)
+    problems += _wrong_listeners(document, {*layers.specs, *plugins.tables, *beside}, specs)
     if settings.value is not None:
         problems += _wrong_options(document, settings.value.listener)
     if problems or settings.value is None:
@@ -106,112 +101,6 @@ def read_configuration(document: Document, beside: Collection[str] = ()) -> Conf
 
 
 _OF_PLUGINS: Final = ("plugin", "plugins")
-
-
-<<<<<<< HEAD
-=======
-class _Plugins:
-    """Reads the tables `[plugin.NAME]` and the array `plugins` of a document."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self.problems: list[Problem] = []
-        self.specs: dict[str, PluginSpec] = {}
-        self.tables = self._tables(document.content.get("plugin", {}))
-        self._order = self._names(document.content.get("plugins"))
-
-    def read(self) -> None:
-        """Read all tables."""
-        installed = find_installed() if self.tables else Installed(())
-        for name, table in self.tables.items():
-            try:
-                self._read(name, table, installed)
-            except PluginError as error:
-                self._wrong(("plugin", name), str(error))
-
-    def in_order(self) -> Iterable[PluginSpec]:
-        """Give the plugins in the order of `plugins`, or that of their tables."""
-        return (self.specs[name] for name in self._order or self.specs)
-
-    def _wrong(self, path: KeyPath, text: str) -> None:
-        self.problems.append(self._document.problem(path, text))
-
-    def _tables(self, value: object) -> dict[str, Mapping[str, Any]]:
-        if not isinstance(value, Mapping):
-            self._wrong(("plugin",), f"{what_is(value)}; allowed: tables [plugin.NAME]")
-            return {}
-        tables = {}
-        for name, table in value.items():
-            path = ("plugin", str(name))
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                self._wrong(path, "the name of a plugin has letters, digits, _, - and . only")
-            elif isinstance(table, Mapping):
-                tables[name] = table
-            elif table is None or attrs.has(type(table)):
-                tables[name] = {_GIVEN: table}
-            else:
-                self._wrong(path, f"{what_is(table)}; allowed: a table")
-        return tables
-
-    def _names(self, value: object) -> tuple[str, ...] | None:
-        """Read `plugins`, which must name the tables, each once."""
-        if value is None:
-            return None
-        names: Any = tuple(value) if isinstance(value, list) else value
-        wrong = complaint(names, tuple[str, ...], {})
-        if wrong is not None:
-            self._wrong(("plugins",), wrong)
-            return None
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                self._wrong(("plugins", index), f"{show(name)} stands there twice")
-            elif name not in self.tables:
-                self._wrong(
-                    ("plugins", index),
-                    f"there is no table [plugin.{name}]{_meant(name, self.tables)}",
-                )
-        for name in self.tables:
-            if name not in names:
-                self._wrong(("plugin", name), "enabled, but not named in the array plugins")
-        return tuple(names)
-
-    def _read(self, name: str, table: Mapping[str, Any], installed: Installed) -> None:
-        path = ("plugin", name)
-        said = {key: table[key] for key in RESERVED if key in table}
-        head = self._document.read(PluginTable, said, path)
-        self.problems += head.problems
-        use = name if said.get("use") is None else said["use"]
-        if not isinstance(use, str):
-            return
-        found = installed.get(use)
-        plugin = found.load()
-        kind = settings_class_of(found, plugin)
-        rest: Any = {key: value for key, value in table.items() if key not in RESERVED}
-        if _GIVEN in rest:
-            rest = {} if kind is None else rest[_GIVEN]
-        result: Result[Any] = self._document.read(kind or _NoSettings, rest, path, also=RESERVED)
-        self.problems += result.problems
-        if head.value is not None and result.value is not None:
-            value = None if kind is None else result.value
-            self.specs[name] = PluginSpec(
-                name, head.value.required, plugin, value, found, result.secrets
-            )
-
-
-#: Key under which an instance of a settings class stands that a program gave in place of a table.
-_GIVEN: Final = ""
-
-
-def settings_class_of(installed: InstalledPlugin, plugin: type[Plugin[Any]]) -> type | None:
-    """Give the class of a plugin's settings; PluginError if a configuration can't fill it."""
-    kind = settings_class(plugin)
-    for each in attrs.fields(kind) if kind is not None else ():
-        if each.name in RESERVED:
-            raise PluginError(
-                f"{installed} has a setting called {each.name!r}, which means something else in "
-                f"every plugin's table. Install another version of {installed.distribution}"
-            )
-    return kind
 
 
 def _same_listeners(document: Document) -> Iterable[Problem]:
@@ -228,7 +117,6 @@ def _same_listeners(document: Document) -> Iterable[Problem]:
             yield document.problem(("listener", number, "url"), text)
 
 
->>>>>>> 63fdbe5 (Have mqtrio check find open doors and listeners that are the same twice)
 def _wrong_listeners(
     document: Document, names: Collection[str], specs: Mapping[str, PluginSpec]
 ) -> Iterable[Problem]:
