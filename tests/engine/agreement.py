@@ -173,6 +173,7 @@ def _will(pending: PendingWill, due: float | None) -> WillPut:
         properties.message_expiry_interval if properties is not None else None,
         stored_properties(properties),
         due,
+        pending.ruling,
     )
 
 

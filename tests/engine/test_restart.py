@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from mqtrio import Allow, Deny, PublishEvent
+from mqtrio import Allow, Deny, PublishEvent, SubscribeEvent
 from mqtrio.store.stored import StoredState
 from mqtrio.testing import FaultyStore, Harness, HookRecorder, Peer, open_harness
 from mqtrio.wire.packets import (
@@ -493,6 +493,83 @@ async def test_a_will_meets_the_hooks_after_a_restart(disk: Disk) -> None:
         await trio.sleep(1)
     (event,) = guard.of("authorize_publish")
     assert (event.origin, event.client_id, event.topic) == ("will", "peer", "wills")
+
+
+class Scopes:
+    """What a token allows: topics that begin with its word, at last; asked about nothing else."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def authorize_publish(self, event: PublishEvent) -> Any:
+        self.asked.append(f"{event.origin} {event.topic}")
+        return self.answer
+
+    def authorize_subscribe(self, event: SubscribeEvent) -> Any:
+        return Allow()
+
+
+async def _later(answer: Any) -> Any:
+    await trio.sleep(1)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("scopes", "plugin", "published"),
+    [
+        ("allow", None, True),
+        ("allow", Deny(), False),
+        ("deny", None, False),
+        ("deny", Allow(), False),
+        ("none", None, False),  # somebody has to allow it
+        ("none", Allow(), True),
+    ],
+)
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_permissions_said_of_a_will_holds_after_a_restart(
+    disk: Disk, scopes: str, plugin: Any, published: bool, later: bool
+) -> None:
+    """They came with the credentials and are gone; a will that they forbid must not get through."""
+    answer = {"allow": Allow(), "deny": Deny(), "none": None}[scopes]
+    permissions = Scopes(answer)
+    if later:
+        permissions.authorize_publish = lambda event: _later(answer)  # type: ignore[method-assign]
+    door = HookRecorder(answers={"authenticate": Allow(permissions=permissions)})
+    async with disk.broker(plugins=[door]) as harness:
+        watcher = await harness.connect("watcher", session_expiry_interval=1000)
+        await watcher.subscribe("wills", 1)
+        await harness.connect("peer", session_expiry_interval=1000, will=Will("wills", b"gone", 1))
+        await trio.sleep(1)
+        assert permissions.asked == ([] if later else ["will wills"])
+    assert disk.state.wills["peer"].ruling == scopes
+    plugins = [] if plugin is None else [HookRecorder(answers={"authorize_publish": plugin})]
+    async with disk.broker(plugins=plugins) as harness:
+        watcher = await again(harness, "watcher")
+        if published:
+            await watcher.message(b"gone")
+        else:
+            await watcher.nothing()
+            await trio.sleep(1)
+    assert disk.state.wills == {}
+
+
+async def test_a_delayed_will_keeps_what_permissions_said_over_two_restarts(disk: Disk) -> None:
+    door = HookRecorder(answers={"authenticate": Allow(permissions=Scopes(Deny()))})
+    async with disk.broker(plugins=[door]) as harness:
+        will = Will("wills", b"gone", delay_interval=100)
+        peer = await harness.connect("peer", session_expiry_interval=1000, will=will)
+        await peer.drop()
+    for _ in range(2):
+        async with disk.broker() as harness:
+            await trio.sleep(10)
+        assert disk.state.wills["peer"].ruling == "deny"
+    async with disk.broker() as harness:
+        watcher = await harness.connect("watcher")
+        await watcher.subscribe("wills")
+        await trio.sleep(200)
+        await watcher.nothing()
+    assert disk.state.wills == {}
 
 
 # -- a good end

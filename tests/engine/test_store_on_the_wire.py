@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from mqtrio.store.changes import MessagePut, QueuedPut
+from mqtrio.store.changes import MessagePut, QueuedPut, RetainedPut
 from mqtrio.testing import FaultyStore, Harness, Peer, open_harness
 from mqtrio.wire.packets import (
     ConnAck,
@@ -24,6 +24,7 @@ from mqtrio.wire.packets import (
     SubscriptionRequest,
     UnsubAck,
     Unsubscribe,
+    Will,
 )
 from tests.engine.agreement import agree
 
@@ -333,6 +334,9 @@ async def everything_of_a_session_that_is_not_stored(s: Stage) -> None:
         await peer.message(b"x", qos=qos)
     await peer.unsubscribe("x")
     await peer.disconnect()
+    await s.harness.connect("b", version=s.version, will=Will("x", b"gone", 2))
+    await trio.sleep(10)
+    assert s.store.attempts == []  # the disk never hears of it
 
 
 FREE: dict[str, Scene] = {
@@ -488,6 +492,24 @@ async def test_reading_pauses_when_too_much_waits_for_the_store() -> None:
         assert [p.packet_id for p in got if isinstance(p, PubAck)] == list(range(1, 21))
         assert sum(isinstance(packet, PingResp) for packet in got) == 1
         await agree(harness, store)
+
+
+async def test_a_retained_message_at_qos_0_rides_with_the_next_batch() -> None:
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        peer = await harness.connect("peer", session_expiry_interval=1000)
+        store.hang()
+        await peer.publish("x", b"1", 0, retain=True)
+        await peer.send(Publish("y", b"2", 1, True, packet_id=1))
+        await peer.nothing()
+        store.go_on()
+        await peer.expect(PubAck, packet_id=1)
+        (batch,) = [
+            batch
+            for batch in store.commits
+            if any(isinstance(change, RetainedPut) and change.topic == "y" for change in batch)
+        ]
+        assert [change.topic for change in batch if isinstance(change, RetainedPut)] == ["x", "y"]
 
 
 async def test_a_message_for_many_is_stored_once() -> None:

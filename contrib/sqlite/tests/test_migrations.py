@@ -142,7 +142,9 @@ migrate(connection, [*MIGRATIONS, step])
 """
 
 
-@pytest.mark.parametrize("last", ["ALTER TABLE meta", "CREATE TABLE last", "UPDATE meta", "COMMIT"])
+@pytest.mark.parametrize(
+    "last", ["ALTER TABLE wills", "CREATE TABLE last", "UPDATE meta", "COMMIT"]
+)
 def test_a_crash_in_the_middle_leaves_the_old_version(path: Path, last: str) -> None:
     state = written_by(1, path)
     before = content(path)

@@ -14,7 +14,7 @@ from mqtrio.engine.authenticate import (
     set_deadline,
 )
 from mqtrio.engine.connection import Connection
-from mqtrio.engine.convert import is_text
+from mqtrio.engine.convert import event_of, is_text
 from mqtrio.engine.output import LARGEST
 from mqtrio.engine.steps import Steps
 from mqtrio.engine.wills import PendingWill
@@ -26,6 +26,7 @@ from mqtrio.hooks.events import (
     ClientConnectedEvent,
     SessionOpenedEvent,
 )
+from mqtrio.hooks.ruling import ruling_of
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.session import ENDED_PREFIX, LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
@@ -225,10 +226,26 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
         raise ProtocolError(ReasonCode.NOT_AUTHORIZED, "the credentials have expired")
     if packet.will is not None and packet.will.qos > connection.maximum_qos:
         raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "the QoS of the will is not allowed")
-    _open(connection, packet, answer, assigned)
+    will: PendingWill | None = None
+    if packet.will is not None:  # not before: who is refused has no will
+        will = PendingWill(
+            packet.will, connection.client_id, connection.username, connection.permissions
+        )
+        if connection.permissions is not None and core.recorder.active:
+            event = event_of(core, will.message(core.now))
+            will.ruling = yield from ruling_of(core.hooks, event, connection.permissions)
+            if connection.closed:
+                return
+    _open(connection, packet, answer, assigned, will)
 
 
-def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str) -> None:
+def _open(
+    connection: Connection,
+    packet: Connect,
+    answer: Allow,
+    assigned: str,
+    will: PendingWill | None,
+) -> None:
     """Claim the session and answer with CONNACK."""
     core = connection.core
     limits = answer.limits or NO_LIMITS
@@ -265,10 +282,7 @@ def _open(connection: Connection, packet: Connect, answer: Allow, assigned: str)
         connection.authentication.running = False
     if claim.present and packet.version != MQTT_3_1:
         data = _present(connection, acknowledgement)
-    if packet.will is not None:  # not before: who is refused has no will
-        connection.will = PendingWill(
-            packet.will, connection.client_id, connection.username, connection.permissions
-        )
+    connection.will = will
     batch = core.recorder.session_opened(connection, session, claim.ended)
     assert data is not None
     connection.reply(

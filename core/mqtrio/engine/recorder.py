@@ -370,6 +370,7 @@ class Recorder:
                 properties.message_expiry_interval if properties is not None else None,
                 stored_properties(properties),
                 due,
+                pending.ruling,
             ),
             size=len(will.payload) + 200,
         )

@@ -7,6 +7,7 @@ from mqtrio.engine.rows import message_of_row
 from mqtrio.engine.weights import RECEIPT
 from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import StoreError
+from mqtrio.hooks.ruling import Ruled
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.index import Subscription
 from mqtrio.state.session import ENDED_PREFIX, Session
@@ -166,7 +167,9 @@ class Restorer:
         core = self.core
         properties = publish_properties(row.properties, row.message_expiry_interval)
         will = Will(row.topic, row.payload, row.qos, row.retain, row.delay_interval, properties)
-        pending = PendingWill(will, client_id, row.username, None)
+        # The permissions went with the connection, what they have said of it did not.
+        permissions = Ruled(row.ruling) if row.ruling else None
+        pending = PendingWill(will, client_id, row.username, permissions, row.ruling)
         if row.due is None:
             due = core.now + row.delay_interval
         else:

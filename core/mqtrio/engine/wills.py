@@ -1,10 +1,11 @@
 """Wills: kept with the connection, published when it ends badly (3.1.2.5, 3.1.3.2.2)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mqtrio.engine.publish import publish_detached
 from mqtrio.engine.timers import Timer
 from mqtrio.engine.weights import of_will
+from mqtrio.hooks.answers import Permissions
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.wills import WillRegistry
 from mqtrio.wire.packets import Will
@@ -17,16 +18,25 @@ if TYPE_CHECKING:
 class PendingWill:
     """A will and whose it is: enough to publish it after its connection has gone.
 
-    `delay` is the will delay interval in seconds.
+    `delay` is the will delay interval in seconds; `ruling` what the permissions have said of it,
+    for a broker that has to publish it without them.
     """
 
-    __slots__ = ("will", "client_id", "username", "permissions", "delay", "timer")
+    __slots__ = ("will", "client_id", "username", "permissions", "ruling", "delay", "timer")
 
-    def __init__(self, will: Will, client_id: str, username: str | None, permissions: Any) -> None:
+    def __init__(
+        self,
+        will: Will,
+        client_id: str,
+        username: str | None,
+        permissions: Permissions | None,
+        ruling: str = "",
+    ) -> None:
         self.will = will
         self.client_id = client_id
         self.username = username
         self.permissions = permissions
+        self.ruling = ruling
         self.delay = will.delay_interval
         self.timer: Timer | None = None
 

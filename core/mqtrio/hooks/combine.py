@@ -75,7 +75,7 @@ _TOGETHER: Final = {
     for remember in (False, True)
 }
 
-_NOBODY_ALLOWED: Final = Deny(why="nobody allowed it")
+NOBODY_ALLOWED: Final = Deny(why="nobody allowed it")
 _NO_DOLLAR: Final = Deny(why="no plugin allows publishing to topics that begin with $")
 
 
@@ -290,7 +290,7 @@ def authorize(
             if max_qos is None or qos < max_qos:
                 max_qos = qos
     if first is None:
-        return _NOBODY_ALLOWED
+        return NOBODY_ALLOWED
     if max_qos is not None and hook is _AUTHORIZE_PUBLISH and event.qos > max_qos:
         return Deny(why=f"QoS {event.qos} is above the allowed {max_qos}")
     if first.remember is remember and first.max_qos == max_qos:
@@ -301,7 +301,7 @@ def authorize(
 def ruling(call: Call, answer: object, event: PublishEvent) -> Allow | Deny | Steps[Allow | Deny]:
     """What it comes to when a single authorizer has given this answer."""
     if answer is None:
-        return _NOBODY_ALLOWED
+        return NOBODY_ALLOWED
     if type(answer) is Allow:
         return authorize((call.answering(answer),), event)
     return _authorize_later(call, answer, (), event, _AUTHORIZE_PUBLISH, None, True, None)

@@ -240,6 +240,8 @@ class WillPut:
     message_expiry_interval: int | None = None
     properties: Properties | None = field(default=None, repr=False)
     due: float | None = None
+    #: What the client's own permissions said of it: "allow", "deny" or "none"; "": it had none.
+    ruling: str = ""
 
 
 @define

@@ -162,7 +162,8 @@ def _will(random: Random, state: StoredState) -> list[Change]:
         return [WillRemoved(client_id)]
     due = random.choice((None, 1.25e9))
     values = (b"\x00gone", 1, True, 30, random.choice((None, 60)), _properties(random), due)
-    return [WillPut(client_id, None, random.choice(_TOPICS), *values)]
+    ruling = random.choice(("", "allow", "none"))
+    return [WillPut(client_id, None, random.choice(_TOPICS), *values, ruling)]
 
 
 def _properties(random: Random) -> Properties | None:

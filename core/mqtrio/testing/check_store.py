@@ -49,7 +49,7 @@ _MESSAGE = MessagePut(
     7, "t/ä", b"\x00payload", 2, True, _PROPERTIES, "pub", "user", 3000.5, "bridge", "node1"
 )
 _PLAIN = MessagePut(8, "t", b"", 1, False)
-_WILL = WillPut("a", "user", "gone", b"\x00", 2, True, 30, 60, _PROPERTIES, 1234.5)
+_WILL = WillPut("a", "user", "gone", b"\x00", 2, True, 30, 60, _PROPERTIES, 1234.5, "deny")
 _QUEUED = QueuedPut("a", 1, 7, 2)
 
 

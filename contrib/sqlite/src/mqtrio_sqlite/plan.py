@@ -268,7 +268,7 @@ class Plan:
         self._retained[row[0]] = None
 
     def _will_put(self, row: Row) -> None:
-        self._wills[row[0]] = (*row[:8], *property_columns(row[8]), row[9])
+        self._wills[row[0]] = (*row[:8], *property_columns(row[8]), *row[9:])
 
     def _will_removed(self, row: Row) -> None:
         (client_id,) = row
@@ -306,7 +306,7 @@ class Plan:
         many("DELETE FROM received WHERE session = ? AND packet_id = ?", list(self._freed))
         many("INSERT INTO received VALUES (?, ?)", list(self._received))
         self._last_ones("retained", "topic", self._retained, 13)
-        self._last_ones("wills", "client_id", self._wills, 14)
+        self._last_ones("wills", "client_id", self._wills, 15)
         self._begin()
 
     def _last_ones(self, table: str, key: str, rows: dict[str, Row | None], width: int) -> None:

@@ -127,7 +127,7 @@ def will_put(row: Row) -> WillPut:
     client_id, username, topic, payload, qos, retain, delay, expiry = row[:8]
     return WillPut(
         *(client_id, username, topic, payload, qos, bool(retain), delay, expiry),
-        *(_properties(row[8:13]), row[13]),
+        *(_properties(row[8:13]), row[13], row[14]),
     )
 
 

@@ -111,14 +111,15 @@ CREATE TABLE wills (
 ) WITHOUT ROWID;
 """
 
-# What has made the tables, for those that can't read them.
-_WRITTEN_BY: Final = """
+_SECOND: Final = """
+-- The version of the program that has made the tables what they are.
 ALTER TABLE meta ADD COLUMN written_by TEXT;
+ALTER TABLE wills ADD COLUMN ruling TEXT NOT NULL DEFAULT '';
 """
 
 #: What makes version n + 1 of version n; an empty file is version 0. Each is SQL whose statements
 #: end with a line. It may make tables anew: references between rows are checked at its end only.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _WRITTEN_BY)
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
 
 VERSION: Final = len(MIGRATIONS)
 
