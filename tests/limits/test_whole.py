@@ -249,8 +249,7 @@ async def test_floods_while_the_store_hangs_are_read_no_further(flood: str, vers
         (connection,) = [
             each for each in harness.broker._core.connections if each.client_id == "flooder"
         ]
-        assert connection.owed is not None
-        assert len(connection.owed) < 5000
+        assert 0 < connection.owing < 5000
         await other.ping()
         store.go_on()
         await flooder.let_in()

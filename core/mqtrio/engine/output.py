@@ -30,18 +30,23 @@ MOST_OWED: Final = 2048
 #: The largest packet that the standard knows, in bytes (2.1.4).
 LARGEST: Final = 268_435_460
 
+PUBACK: Final = 4
 PUBREL: Final = 6
 PUBACK_BYTE: Final = 0x40
 
 #: Told whether what was promised has been stored.
 Settled = Callable[[bool], None]
 
+#: What an answer waits for, the answer (or many PUBACKs), the one to give if it fails, who is told.
+Owed = tuple[Batch, bytes | list[bytes], bytes | None, Settled | None]
+
 
 class Output:
     """The half of a connection that writes (the other one is connection.py).
 
     `out` are the frames for the link; while it is `blocked`, `queued` counts the bytes that the
-    client has not taken. `owed` are answers whose promise is not stored yet, in MQTT's order.
+    client has not taken. `owed` are answers whose promise is not stored yet, in MQTT's order:
+    `owing` in all, of which `owed_pubacks` are PUBACKs, many of them together where they can be.
     `progress` counts the bytes taken, `settled` those of acknowledged messages; `slow`: there was
     too little of both for too long. `stalled` are the publishers that wait for this client.
     """
@@ -59,6 +64,7 @@ class Output:
         "queued",
         "owed",
         "owed_pubacks",
+        "owing",
         "slow",
         "progress",
         "settled",
@@ -81,8 +87,9 @@ class Output:
         self.out: list[bytes] = []
         self.blocked = False
         self.queued = 0
-        self.owed: deque[tuple[Batch, bytes, bytes | None, Settled | None]] | None = None
+        self.owed: deque[Owed] | None = None
         self.owed_pubacks = 0
+        self.owing = 0
         self.slow = False
         self.progress = 0
         self.settled = 0
@@ -139,6 +146,7 @@ class Output:
         if owed is None:
             owed = self.owed = deque()
         owed.append((batch, data, failed, settled))
+        self.owing += 1
         if data[0] == PUBACK_BYTE:
             self.owed_pubacks += 1
         if batch.state is BatchState.OPEN:
@@ -147,7 +155,27 @@ class Output:
                 self.await_room()
         elif len(owed) == 1:
             self.released(batch)
-        if len(owed) > MOST_OWED + self.receive_maximum:
+        if self.owing > MOST_OWED + self.receive_maximum:
+            self.hold |= OWED
+
+    def owe(self, puback: bytes, batch: Batch) -> None:
+        """`reply` with the PUBACK of a message whose batch is open; those of a batch go together.
+
+        If it fails, an MQTT 5 client gets a PUBACK that says so.
+        """
+        owed = self.owed
+        if owed is None:
+            owed = self.owed = deque()
+        if owed and owed[-1][0] is batch and owed[-1][1].__class__ is list:
+            owed[-1][1].append(puback)
+        else:
+            owed.append((batch, [puback], None, None))
+            batch.waiters[self] = None
+        self.owing += 1
+        self.owed_pubacks += 1
+        if self.core.recorder.journal.full:
+            self.await_room()
+        if self.owing > MOST_OWED + self.receive_maximum:
             self.hold |= OWED
 
     def released(self, batch: Batch) -> None:
@@ -155,6 +183,10 @@ class Output:
         owed = self.owed
         while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
             done, data, failed, settled = owed.popleft()
+            if isinstance(data, list):
+                self._pay(data, done.state is BatchState.DONE)
+                continue
+            self.owing -= 1
             if data[0] == PUBACK_BYTE:
                 self.owed_pubacks -= 1
             if done.state is BatchState.DONE:
@@ -168,8 +200,21 @@ class Output:
                 self.write(failed)
             else:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
-        if self.hold & OWED and len(owed or ()) <= MOST_OWED // 2:
+        if self.hold & OWED and self.owing <= MOST_OWED // 2:
             self.wake(OWED)
+
+    def _pay(self, pubacks: list[bytes], stored: bool) -> None:
+        self.owing -= len(pubacks)
+        self.owed_pubacks -= len(pubacks)
+        if stored:
+            self.write(b"".join(pubacks))
+        elif self.version5:
+            for puback in pubacks:
+                packet_id = int.from_bytes(puback[2:4], "big")
+                code = ReasonCode.UNSPECIFIED_ERROR
+                self.write(acknowledgement(PUBACK, packet_id, code, self.decoder.version))
+        else:
+            self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
 
     def send(self, packet: Packet) -> bool:
         """Write a packet within the client's maximum packet size; False if it can't be."""

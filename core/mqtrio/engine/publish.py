@@ -5,6 +5,7 @@ differ in `origin` and in who is told what became of them.
 """
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,8 +22,7 @@ from mqtrio.hooks.events import Origin, PublishEvent
 from mqtrio.hooks.manager import default_allows_publish
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.message import Message, message_of
-from mqtrio.state.session import Session
-from mqtrio.store.batch import COMMITTED, Batch
+from mqtrio.store.batch import COMMITTED, Batch, BatchState
 from mqtrio.wire.encoder import acknowledgement, encode_within
 from mqtrio.wire.packets import PubAck, Publish, PubRec
 
@@ -187,6 +187,11 @@ def _answer(connection: "Connection", packet: Publish, outcome: Outcome) -> None
     kind = PUBACK if packet.qos == 1 else PUBREC
     packet_id = packet.packet_id
     version = connection.decoder.version
+    if kind == PUBACK and outcome.batch.state is BatchState.OPEN:
+        connection.owe(
+            acknowledgement(kind, packet_id, outcome.reason_code, version), outcome.batch
+        )
+        return
     if not connection.version5:
         if not outcome.unanswered:
             connection.reply(acknowledgement(kind, packet_id, 0, version), outcome.batch)
@@ -203,23 +208,16 @@ def _answer(connection: "Connection", packet: Publish, outcome: Outcome) -> None
         connection.reply(data, COMMITTED)
         return
     failed = acknowledgement(kind, packet_id, ReasonCode.UNSPECIFIED_ERROR, version)
+    settled = partial(_forget_refused, connection, packet_id) if kind == PUBREC else None
+    connection.reply(data, outcome.batch, failed, settled)
+
+
+def _forget_refused(connection: "Connection", packet_id: int, stored: bool) -> None:
+    """After a PUBREC with a failure the identifier stands for nothing [MQTT-4.3.3-9]."""
     session = connection.session
     assert session is not None
-    if kind == PUBREC:
-        connection.reply(
-            data,
-            outcome.batch,
-            failed,
-            lambda stored: _forget_refused(connection.core, session, packet_id, stored),
-        )
-    else:
-        connection.reply(data, outcome.batch, failed)
-
-
-def _forget_refused(core: "Core", session: Session, packet_id: int, stored: bool) -> None:
-    """After a PUBREC with a failure the identifier stands for nothing [MQTT-4.3.3-9]."""
     if not stored and session.end_receipt(packet_id):
-        core.memory -= RECEIPT
+        connection.core.memory -= RECEIPT
 
 
 # -- from anybody

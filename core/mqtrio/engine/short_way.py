@@ -13,7 +13,7 @@ from mqtrio.engine.route import Group, Route
 from mqtrio.engine.weights import RECEIPT
 from mqtrio.state.message import NEVER, Message
 from mqtrio.state.session import WIRE_3, WIRE_5, Delivery
-from mqtrio.store.batch import COMMITTED, Batch
+from mqtrio.store.batch import COMMITTED, Batch, BatchState
 from mqtrio.wire.encoder import publish_parts
 from mqtrio.wire.packets import MQTT_3_1_1, MQTT_5, Publish
 
@@ -46,7 +46,7 @@ def take(connection: "Connection", packets: list[Any], at: int) -> int:
     if route is None:
         route = router.route(topic)
     if packet.qos:
-        if route.simple and not connection.owed and not connection.asked:
+        if route.simple and not connection.asked and (packet.qos == 1 or not connection.owed):
             _exchange(connection, packet, route)
         else:
             publish.on_publish(connection, packet)
@@ -143,12 +143,13 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
     packet_id = packet.packet_id
     if (
         session is None
-        or session.stored
+        or (qos == 2 and session.stored)
         or qos > connection.maximum_qos
         or packet.dup
         or core.recorder.journal.full
         or (
-            connection.receive_maximum and len(session.received or ()) >= connection.receive_maximum
+            connection.receive_maximum
+            and connection.owed_pubacks + len(session.received or ()) >= connection.receive_maximum
         )
     ):
         publish.on_publish(connection, packet)
@@ -170,7 +171,9 @@ def _exchange(connection: "Connection", packet: Publish, route: Route) -> None:
             batch = _send(core.router, group, message) or batch
         else:
             batch = core.router.deliver_to_group(group, message) or batch
-    if batch is COMMITTED and (route.weight or not connection.version5):
+    if batch.state is BatchState.OPEN and qos == 1:  # so there is somebody who gets it
+        connection.owe(b"\x40\x02" + PACKET_IDS[packet_id], batch)
+    elif batch is COMMITTED and not connection.owed and (route.weight or not connection.version5):
         out = connection.out
         if connection.blocked:
             connection.write(_ANSWERS[qos] + PACKET_IDS[packet_id])
@@ -191,13 +194,7 @@ def _send(router: "Router", group: Group, message: Message) -> Batch | None:
     identifiers = group.identifiers
     sessions = group.sessions
     version5 = group.profile == WIRE_5
-    if len(sessions) == 1:  # nobody to share a frame with
-        version = MQTT_5 if version5 else MQTT_3_1_1
-        head, tail = publish_parts(
-            message.topic, message.payload, qos, False, None, version, identifiers
-        )
-    else:
-        head, tail = message.parts(version5, qos, False, identifiers, core.now)
+    frame: tuple[bytes, bytes] | None = None
     core.statistics.messages_sent += len(sessions)
     dirty = core.dirty
     batch = None
@@ -209,16 +206,27 @@ def _send(router: "Router", group: Group, message: Message) -> Batch | None:
             or session.queue
             or outlet.blocked
             or len(inflight) >= session.window
-            or session.stored
+            or (qos == 2 and session.stored)
         ):
             batch = router.hand(session, message, qos, False, identifiers) or batch
             continue
+        if frame is not None:
+            pass
+        elif len(sessions) == 1:  # nobody to share a frame with
+            version = MQTT_5 if version5 else MQTT_3_1_1
+            frame = publish_parts(
+                message.topic, message.payload, qos, False, None, version, identifiers
+            )
+        else:
+            frame = message.parts(version5, qos, False, identifiers, core.now)
         delivery = Delivery(message, qos, False, identifiers)
         delivery.sent = True
         core.deliveries.hold(message)
+        if session.stored:
+            batch = core.recorder.queued(session, delivery)
         packet_id = session.open_flight(delivery)
         out = outlet.out
         if not out:
             dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
-        out += (head, PACKET_IDS[packet_id], tail)
+        out += (frame[0], PACKET_IDS[packet_id], frame[1])
     return batch
