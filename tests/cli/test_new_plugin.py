@@ -43,7 +43,7 @@ def test_it_passes_its_own_tests(tmp_path: Path, site: Site) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_it_says_what_is_next(

@@ -150,7 +150,7 @@ class PluginTables:
         said = {key: table[key] for key in RESERVED if key in table}
         head = self._document.read(PluginTable, said, path)
         self.problems += head.problems
-        use = said.get("use") or name
+        use = name if said.get("use") is None else said["use"]
         if not isinstance(use, str):
             return
         found = installed.get(use)

@@ -19,8 +19,12 @@ async def test_what_holds_for_every_plugin(autojump_clock: MockClock) -> None:
         JsonGuardPlugin,
         JsonGuardSettings(mistakes=0),
         other_settings=SETTINGS,
-        wrong_settings=JsonGuardSettings(topic_filters=("a#",)),
     )
+
+
+def test_a_topic_filter_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="wildcard"):
+        JsonGuardSettings(topic_filters=("a#",))
 
 
 @pytest.mark.parametrize("version", [4, 5])

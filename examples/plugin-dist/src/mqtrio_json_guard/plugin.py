@@ -16,6 +16,11 @@ class JsonGuardSettings:
         10, "a client is disconnected at its mistake of this number; 0: never", minimum=0
     )
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse topic filters that can't be: the error says where they stand."""
+        for topic_filter in self.topic_filters:
+            mqtrio.check_topic_filter(topic_filter)
+
 
 class JsonGuardPlugin(mqtrio.Plugin[JsonGuardSettings]):
     """Refuses messages that are no JSON, and disconnects clients that go on sending them."""
@@ -27,15 +32,9 @@ class JsonGuardPlugin(mqtrio.Plugin[JsonGuardSettings]):
         self._mistakes = mqtrio.ConnectionSlot[list[str]](list)
 
     @mqtrio.hookimpl
-    def start(self, event: mqtrio.StartEvent) -> None:
-        """Refuse to start with a topic filter that can't be."""
-        _check(self.settings)
-
-    @mqtrio.hookimpl
     def reconfigure(self, event: mqtrio.ReconfigureEvent) -> Callable[[], None]:
-        """Check the new settings, and return what puts them in force."""
+        """Return what puts the new settings in force; they were checked when they were read."""
         settings: JsonGuardSettings = event.settings
-        _check(settings)
 
         def put_in_force() -> None:
             self.settings = settings
@@ -61,11 +60,6 @@ NO_JSON = mqtrio.Reject(mqtrio.ReasonCode.PAYLOAD_FORMAT_INVALID, reason_string=
 TOO_MANY = mqtrio.Close(
     mqtrio.ReasonCode.PAYLOAD_FORMAT_INVALID, why="it went on sending what is no JSON"
 )
-
-
-def _check(settings: JsonGuardSettings) -> None:
-    for topic_filter in settings.topic_filters:
-        mqtrio.check_topic_filter(topic_filter)
 
 
 def _is_json(payload: bytes) -> bool:
