@@ -152,3 +152,34 @@ def test_wrong_options_are_told_with_their_line(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"broker.toml:4.*mode is for unix:// only"):
         load_config(file)
+
+
+async def test_a_proxy_brings_clients_from_elsewhere() -> None:
+    """So its listener is no local one, wherever it listens."""
+    listener = {
+        "url": "mqtt://127.0.0.1:0",
+        "proxy_protocol": True,
+        "trusted_proxies": ["127.0.0.1"],
+    }
+    with trio.fail_after(20):
+        with pytest.raises(ConfigurationError, match="other machines can reach it"):
+            async with open_broker(config={"listener": [listener]}):
+                pass
+        seen: list[Any] = []
+        plugin = HookRecorder(answers={"accept": seen.append, "authenticate": Allow()})
+        async with open_broker(config={"listener": [listener]}, plugins=[plugin]) as broker:
+            stream = await trio.open_tcp_stream("127.0.0.1", broker.listeners[0].port)
+            async with stream:
+                await stream.send_all(b"PROXY TCP4 203.0.113.7 192.0.2.1 50123 1883\r\n")
+                peer = Peer(stream, client_id="me")
+                await peer.connect()
+                (client,) = broker.clients()
+                assert client.address == "203.0.113.7:50123"
+            (event,) = seen
+            assert (event.address, event.client.via) == ("203.0.113.7", "127.0.0.1")
+            # What is turned on by a reload holds for the connections that come after it.
+            plain = {"url": listener["url"]}
+            await broker.reload({"listener": [plain]})
+            assert await reason(broker.listeners[0].port) == ReasonCode.SUCCESS
+            with pytest.raises(ConfigurationError, match="needs trusted_proxies"):
+                await broker.reload({"listener": [{**plain, "proxy_protocol": True}]})

@@ -169,6 +169,19 @@ def test_check_finds_a_door_that_is_open(
     assert main(["check", str(config)]) == 0
 
 
+def test_check_finds_a_door_that_a_proxy_opens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text(
+        '[[listener]]\nurl = "unix:///run/x"\nproxy_protocol = true\ntrusted_proxies = ["unix"]\n'
+    )
+    assert main(["check", str(config)]) == USAGE
+    assert "other machines can reach it" in capsys.readouterr().err
+    config.write_text('[[listener]]\nurl = "unix:///run/x"\n')
+    assert main(["check", str(config)]) == 0
+
+
 def test_a_start_that_fails_names_the_distribution(tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
     config.write_text('[plugin.acl]\nfile = "none.toml"\n')

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Queue
-from threading import Thread
+from threading import Condition, Thread
 from typing import IO
 
 from tests.conformance.peer import unique
@@ -30,7 +30,20 @@ class Running:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.grown = Condition()
         self._checked = 0
+
+    def line(self, *words: str) -> str:
+        """Wait for a line of the log with all these words in it."""
+        found: list[str] = []
+
+        def is_there() -> bool:
+            found[:] = [line for line in self.log if all(word in line for word in words)]
+            return bool(found)
+
+        with self.grown:
+            assert self.grown.wait_for(is_there, PATIENCE), f"{words} in {''.join(self.log)}"
+        return found[0]
 
     def check(self) -> None:
         """The broker must not have logged an error since the last check."""
@@ -41,10 +54,11 @@ class Running:
 
 
 @contextmanager
-def serving() -> Iterator[Running]:
+def serving(*arguments: str) -> Iterator[Running]:
     """Run a broker for the length of a block; it must stop in good order."""
+    arguments = arguments or ("--listen", "mqtt://127.0.0.1:0")
     process = subprocess.Popen(
-        [sys.executable, "-m", "mqtrio", "serve", "--listen", "mqtt://127.0.0.1:0"],
+        [sys.executable, "-m", "mqtrio", "serve", *arguments],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -69,7 +83,9 @@ def serving() -> Iterator[Running]:
 
 def _read(stream: IO[str], running: Running, listening: "Queue[int]") -> None:
     for line in stream:
-        running.log.append(line)
+        with running.grown:
+            running.log.append(line)
+            running.grown.notify_all()
         found = re.search(r"listening on mqtt://[\d.]+:(\d+)", line)
         if found:
             listening.put(int(found[1]))

@@ -11,6 +11,7 @@ from mqtrio.errors import ConfigurationError, MqtrioError, PluginError
 from mqtrio.hooks import provide
 from mqtrio.hooks.manager import HookManager
 from mqtrio.net.addresses import parse_listener
+from mqtrio.reload import reachable
 from mqtrio.stacks import brought_by, make_stacks
 
 
@@ -60,7 +61,8 @@ async def _ask(configuration: Configuration) -> None:
         except MqtrioError as error:
             errors.append(error)
     try:
-        Doors(hooks).set((each, parse_listener(each.url).local is False) for each in listeners)
+        outside = {each.url for each in listeners if parse_listener(each.url).local is False}
+        Doors(hooks).set(reachable(listeners, outside))
     except ConfigurationError as error:
         errors.append(error)
     if errors:

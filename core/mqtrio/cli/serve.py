@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +18,8 @@ from mqtrio.config import Configuration, load_config
 from mqtrio.errors import ConfigurationError, MqtrioError
 from mqtrio.log import set_up
 from mqtrio.net.addresses import parse_listener
+from mqtrio.net.opening import GivenSockets
+from mqtrio.net.systemd import Supervisor, passed_sockets
 from mqtrio.opening import open_broker
 from mqtrio.settings import Listener, Log
 
@@ -42,6 +45,9 @@ a configuration:
 
 SIGHUP reads the configuration again: what is wrong in it stands in the log and changes
 nothing; otherwise it is in force at once, and clients stay connected.
+
+Below systemd, --listen systemd://NAME takes sockets of a socket unit, and systemd is told
+when the broker is ready, reloads, stops, and that its event loop still turns.
 
 SIGINT (Ctrl-C) or SIGTERM stops the broker: clients are told, what is under way is
 finished, and the exit code is 0. A second signal ends it at once.
@@ -93,7 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve; the exit code is 0 once a signal has stopped the broker."""
     configuration = configuration_of(arguments)
     _use_in_process(configuration)
-    trio.run(_serve, configuration, partial(configuration_of, arguments))
+    supervisor = Supervisor(os.environ)
+    sockets = passed_sockets(os.environ)
+    read = partial(configuration_of, arguments)
+    trio.run(_serve, configuration, read, supervisor, sockets)
     return 0
 
 
@@ -116,7 +125,12 @@ def configuration_of(arguments: argparse.Namespace) -> Configuration:
     return attrs.evolve(read, settings=settings)
 
 
-async def _serve(configuration: Configuration, read: Callable[[], Configuration]) -> None:
+async def _serve(
+    configuration: Configuration,
+    read: Callable[[], Configuration],
+    supervisor: Supervisor,
+    sockets: GivenSockets,
+) -> None:
     """Run a broker until it ends or a signal comes.
 
     A signal while it starts gives the start up. Later it ends the wait, and leaving the block is
@@ -130,23 +144,40 @@ async def _serve(configuration: Configuration, read: Callable[[], Configuration]
     async with trio.open_nursery() as nursery:
         await nursery.start(process.on_stop_signal, stop)
         with starting, process.reload_signals() as signals:
-            async with _open(configuration) as broker:
+            async with _open(configuration, sockets) as broker:
                 for address in broker.listeners:
                     log.info("listening on %s", address)
+                _look_for_unused(broker, sockets)
+                supervisor.tell("READY=1")
+                nursery.start_soon(supervisor.reassure)
                 with process.short_collections(), trio.CancelScope() as scope:
                     async with trio.open_nursery() as reloading:
-                        reloading.start_soon(_reload_on, signals, broker, read)
+                        reloading.start_soon(_reload_on, signals, broker, read, supervisor)
                         await broker.wait_stopped()
                         reloading.cancel_scope.cancel()
+                supervisor.tell("STOPPING=1")
         nursery.cancel_scope.cancel()
 
 
+def _look_for_unused(broker: Broker, sockets: GivenSockets) -> None:
+    """Say which sockets nobody listens on: who connects to one of them would wait for ever."""
+    used = {address.url.partition("://")[2] for address in broker.listeners}
+    for name in sockets:
+        if name not in used:
+            log.warning("the sockets %r were passed, and no listener is systemd://%s", name, name)
+
+
 async def _reload_on(
-    signals: AsyncIterator[int] | None, broker: Broker, read: Callable[[], Configuration]
+    signals: AsyncIterator[int] | None,
+    broker: Broker,
+    read: Callable[[], Configuration],
+    supervisor: Supervisor,
 ) -> None:
     if signals is not None:
         async for _ in signals:
+            supervisor.tell_reloading()
             await _reload(broker, read)
+            supervisor.tell("READY=1")
 
 
 async def _reload(broker: Broker, read: Callable[[], Configuration]) -> None:
@@ -165,11 +196,11 @@ async def _reload(broker: Broker, read: Callable[[], Configuration]) -> None:
 
 
 @asynccontextmanager
-async def _open(configuration: Configuration) -> AsyncIterator[Broker]:
+async def _open(configuration: Configuration, sockets: GivenSockets) -> AsyncIterator[Broker]:
     """Open a broker; whatever keeps it from starting is an error that a person can mend."""
     started = False
     try:
-        async with open_broker(config=configuration) as broker:
+        async with open_broker(config=configuration, sockets=sockets) as broker:
             started = True
             yield broker
     except* (MqtrioError, OSError) as group:
