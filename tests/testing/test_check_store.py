@@ -1,5 +1,7 @@
 """The contract for stores: right ones keep it; each wrong one breaks the rule that it should."""
 
+import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from mqtrio.store.changes import (
     Change,
     MessagePut,
     MessageRemoved,
+    QueuedPut,
     QueuedReleased,
     QueuedRemoved,
     QueuedSent,
@@ -216,6 +219,64 @@ class CountsNothing(MemoryStore):
         return attrs.evolve(await super().load(client_ids), references={})
 
 
+class ReplacesSessions(MemoryStore):
+    """INSERT OR REPLACE, which takes along what refers to the row."""
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        known = set(self.state.sessions)
+        await super().commit(changes)
+        for change in changes:
+            if isinstance(change, SessionPut) and change.client_id in known:
+                self.state.subscriptions[change.client_id] = {}
+
+
+class Truncates(MemoryStore):
+    """A column of 64 KiB."""
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        await super().commit(
+            [
+                attrs.evolve(c, payload=c.payload[:65_535]) if isinstance(c, MessagePut) else c
+                for c in changes
+            ]
+        )
+
+
+class SharesItsCache(MemoryStore):
+    """Sessions of one store show in another one that is open at the same time."""
+
+    def __init__(self, state: StoredState) -> None:
+        super().__init__(state)
+        OPEN.append(state)
+
+    async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
+        loaded = await super().load(client_ids)
+        sessions = dict(loaded.sessions)
+        for state in OPEN:
+            if state is not self.state:
+                sessions |= (await MemoryStore(state).load(client_ids)).sessions
+        return attrs.evolve(loaded, sessions=sessions)
+
+    async def close(self) -> None:
+        OPEN.remove(self.state)
+        await super().close()
+
+
+OPEN: list[StoredState] = []
+
+
+class KnowsNoRuling(MemoryStore):
+    """What no case has, and random changes do."""
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        await super().commit(
+            [
+                attrs.evolve(c, ruling="") if isinstance(c, WillPut) and c.ruling == "none" else c
+                for c in changes
+            ]
+        )
+
+
 class Undecided(MemoryStore):
     durable = None  # type: ignore[assignment]  # that is what's wrong
 
@@ -255,13 +316,35 @@ WRONG: list[tuple[Make, str]] = [
     (loses(MessagePut, "payload", b"short"), "queue"),
     (loses(RetainedPut, "expires_at", None), "the retained messages"),
     (loses(WillPut, "due", None), "the wills"),
+    (loses(QueuedPut, "shared", ""), "queue entries keep order, state and message"),
+    (ReplacesSessions, "a session that is opened again keeps its subscriptions"),
+    (Truncates, "300,000 bytes"),
+    (SharesItsCache, "two stores share their content"),
+    (KnowsNoRuling, "after 10 random batches"),
 ]
 
 
 @pytest.mark.parametrize(("make", "text"), WRONG, ids=lambda value: getattr(value, "__name__", ""))
 async def test_a_wrong_store_is_found(make: Make, text: str) -> None:
+    OPEN.clear()
     with pytest.raises(AssertionError, match=text):
         await check_store(places(make))
+
+
+async def test_each_check_finds_a_store_that_is_wrong_in_its_way() -> None:
+    """A check that none of the wrong stores fails could be left out."""
+    contract = sys.modules["mqtrio.testing.check_store"]
+    checks = {check.__name__ for check in (*contract._CHECKS, contract._random)}
+    wanted = {*checks, *contract._CASES}
+    found = set()
+    for make, _ in WRONG:
+        OPEN.clear()
+        with pytest.raises(AssertionError) as caught:
+            await check_store(places(make))
+        for frame, _ in traceback.walk_tb(caught.tb):
+            name = frame.f_code.co_name
+            found.add(frame.f_locals["name"] if name == "_check_case" else name)
+    assert wanted - found == set()
 
 
 async def test_the_memory_store_is_not_durable_by_itself() -> None:
