@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mqtrio.errors import ProtocolError as ProtocolError
     from mqtrio.errors import RefusedError as RefusedError
     from mqtrio.errors import StoreError as StoreError
+    from mqtrio.errors import StoreFull as StoreFull
     from mqtrio.fields import required_setting as required_setting
     from mqtrio.fields import setting as setting
     from mqtrio.hooks.answers import Allow as Allow
@@ -140,7 +141,7 @@ _PUBLIC = {
     "config": "Configuration PluginSpec load_config read_settings",
     "engine.subscriber": "ReceivedMessage Subscriber",
     "errors": "BrokerStopped ConfigurationError MqtrioError PluginError PluginFailed ProtocolError "
-    "RefusedError StoreError",
+    "RefusedError StoreError StoreFull",
     "fields": "required_setting setting",
     "hooks.answers": "Allow Challenge ClientLimits Close ConnectionProperties Deny Drop "
     "Permissions Reject Throttle",

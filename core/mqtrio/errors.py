@@ -56,6 +56,10 @@ class StoreError(MqtrioError):
     """The store could not do what it was asked; nothing that was in the batch is promised."""
 
 
+class StoreFull(StoreError):
+    """The store has no room for what it was asked to keep; for less, or later, it may have."""
+
+
 class BrokerStopped(MqtrioError):
     """The broker is stopping or has stopped."""
 

@@ -1,6 +1,6 @@
 """The journal when commits fail: a clean cut, and memory and store agree again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mqtrio.errors import StoreError
+from mqtrio.errors import StoreError, StoreFull
 from mqtrio.store.apply import apply_all
 from mqtrio.store.batch import REFUSED, Batch, BatchState, wait_committed
 from mqtrio.store.changes import (
@@ -297,6 +297,51 @@ async def test_carried_changes_survive_until_the_end(autojump_clock: MockClock) 
         await wait_all_tasks_blocked()
         assert not store.state.retained
     assert store.state.retained["t"].payload == b"1"
+
+
+class Small(FaultyStore):
+    """Has room for 10 bytes of retained payloads in one commit."""
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        puts = [change for change in changes if isinstance(change, RetainedPut)]
+        if sum(len(put.payload) for put in puts) > 10:
+            raise StoreFull("there is no room left")
+        await super().commit(changes)
+
+
+async def test_what_is_too_large_for_good_keeps_nothing_else_from_being_stored(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Small()
+    async with running(store, Events()) as journal:
+        for number in range(9):
+            journal.append(RetainedPut(f"t/{number}", b"1234", 1))
+        batch = journal.append(RetainedPut("large", b"x" * 11, 1))
+        await wait_all_tasks_blocked()
+        assert state(batch) == "FAILED"
+        assert batch.full
+        fresh = journal.append(RetainedPut("t/1", b"new", 1))
+        await wait_committed(fresh)
+        await trio.sleep(5)
+        # What was carried came behind the new value of the same topic, and did not replace it.
+        payloads = {topic: put.payload for topic, put in store.state.retained.items()}
+        assert payloads == {f"t/{n}": b"1234" for n in range(9)} | {"t/1": b"new"}
+        await wait_committed(journal.append(RetainedPut("later", b"1", 1)))
+    assert "the retained message of 'large' is not stored: there is no room left" in caplog.text
+    assert "xxx" not in caplog.text
+
+
+async def test_another_failure_on_the_way_out_of_a_full_store(autojump_clock: MockClock) -> None:
+    """What could not be tried is carried on."""
+    store = FaultyStore()
+    async with running(store, Events()) as journal:
+        store.fail_next(error=StoreFull("there is no room left"))
+        store.fail_next(error=StoreError("the disk is broken"))
+        journal.append(RetainedPut("t", b"1", 1))
+        await wait_all_tasks_blocked()
+        await trio.sleep(5)
+        assert store.state.retained["t"].payload == b"1"
+        assert [len(attempt) for attempt in store.attempts] == [1, 1, 1]
 
 
 # --- pauses

@@ -79,7 +79,7 @@ async def test_nothing_is_acknowledged_that_is_not_stored(
         await away.drop()
         peer = await harness.connect("peer", version=version)
         with fault(path, harness):
-            await refused(peer, qos, version)
+            await refused(peer, qos, version, 0x97 if fault is full else 0x80)
         assert re.search(
             f"commit of .* failed .*{re.escape(str(path))}: {FAULTS[fault]}", caplog.text
         )
@@ -90,14 +90,14 @@ async def test_nothing_is_acknowledged_that_is_not_stored(
         await back.message(b"kept")
 
 
-async def refused(peer: Any, qos: int, version: int) -> None:
+async def refused(peer: Any, qos: int, version: int, code: int) -> None:
     """A message that can't be stored; for the store `full` it is too large for good."""
     await peer.send(Publish("x", bytes(300_000), qos, packet_id=1))
     if version == 4:
         await peer.expect_closed()
     else:
         packet = await peer.expect(PubAck if qos == 1 else PubRec, packet_id=1)
-        assert packet.reason_code >= 0x80
+        assert packet.reason_code == code
 
 
 async def kept(harness: Harness, payload: bytes, qos: int, version: int) -> None:
@@ -236,3 +236,28 @@ async def test_a_start_with_a_database_that_may_grow_no_more(path: Path, writer:
         await peer.send(Publish("x", bytes(9000), 1, True, packet_id=1))
         packet = await peer.expect(PubAck, packet_id=1)
         assert packet.reason_code >= 0x80
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_retained_message_that_is_too_large_for_good(
+    path: Path, writer: str, qos: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused, and stands in nobody's way."""
+    async with open_harness(plugins=[plugin(path, writer=writer, max_size=200_000)]) as harness:
+        peer = await harness.connect("peer", version=5)
+        await peer.send(Publish("large", bytes(300_000), qos, True, packet_id=1))
+        if qos:
+            await peer.expect(PubAck, packet_id=1, reason_code=0x97)
+        with trio.fail_after(10):
+            for topic in ("small", "other"):
+                while (await publish(peer, topic)).reason_code >= 0x80:
+                    pass
+    async with open_harness(plugins=[plugin(path, writer=writer)]) as harness:
+        assert {message.topic for message in harness.broker.retained("#")} == {"small", "other"}
+    assert "'large'" in caplog.text
+
+
+async def publish(peer: Any, topic: str) -> PubAck:
+    await peer.send(Publish(topic, b"x", 1, True, packet_id=7))
+    packet: PubAck = await peer.expect(PubAck, packet_id=7)
+    return packet

@@ -33,6 +33,7 @@ LARGEST: Final = 268_435_460
 PUBACK: Final = 4
 PUBREL: Final = 6
 PUBACK_BYTE: Final = 0x40
+PUBREC_BYTE: Final = 0x50
 
 #: Told whether what was promised has been stored.
 Settled = Callable[[bool], None]
@@ -184,7 +185,7 @@ class Output:
         while owed and owed[0][0].state is not BatchState.OPEN and not self.closed:
             done, data, failed, settled = owed.popleft()
             if isinstance(data, list):
-                self._pay(data, done.state is BatchState.DONE)
+                self._pay(data, done)
                 continue
             self.owing -= 1
             if data[0] == PUBACK_BYTE:
@@ -197,19 +198,29 @@ class Output:
             if settled is not None:
                 settled(False)
             if failed is not None and self.version5:
-                self.write(failed)
+                of_publish = failed[0] in (PUBACK_BYTE, PUBREC_BYTE)
+                self.write(self._no_room(failed) if done.full and of_publish else failed)
             else:
                 self.close(ReasonCode.UNSPECIFIED_ERROR, "the store failed")
         if self.hold & OWED and self.owing <= MOST_OWED // 2:
             self.wake(OWED)
 
-    def _pay(self, pubacks: list[bytes], stored: bool) -> None:
+    def _no_room(self, answer: bytes) -> bytes:
+        """The PUBACK or PUBREC of a message for which the store was too full."""
+        packet_id = int.from_bytes(answer[2:4], "big")
+        code = ReasonCode.QUOTA_EXCEEDED
+        return acknowledgement(answer[0] >> 4, packet_id, code, self.decoder.version)
+
+    def _pay(self, pubacks: list[bytes], batch: Batch) -> None:
         self.owing -= len(pubacks)
         self.owed_pubacks -= len(pubacks)
-        if stored:
+        if batch.state is BatchState.DONE:
             self.write(b"".join(pubacks))
         elif self.version5:
             for puback in pubacks:
+                if batch.full:
+                    self.write(self._no_room(puback))
+                    continue
                 packet_id = int.from_bytes(puback[2:4], "big")
                 code = ReasonCode.UNSPECIFIED_ERROR
                 self.write(acknowledgement(PUBACK, packet_id, code, self.decoder.version))

@@ -35,7 +35,7 @@ class Batch:
     Whoever waits does `batch.waiters[waiter] = None` while the state is OPEN, and is called once.
     """
 
-    __slots__ = ("state", "changes", "waiters", "size", "urgent", "promised")
+    __slots__ = ("state", "changes", "waiters", "size", "urgent", "promised", "full")
 
     def __init__(self, state: BatchState = BatchState.OPEN) -> None:
         self.state = state
@@ -45,6 +45,8 @@ class Batch:
         self.urgent = False
         #: Something was promised; it may have come to nothing since.
         self.promised = False
+        #: It has failed because the store had no room.
+        self.full = False
 
     def __repr__(self) -> str:
         count = len(self.changes)

@@ -11,7 +11,8 @@ two sessions that reaches one). The sessions touched by it are lost: `on_failed`
 memory at once, the waiters of both batches are told, `recover` loads the sessions again, and only
 then is anything committed again. Until `recover` has returned, changes that touch a lost session
 are refused (`REFUSED`). Sessions that had nothing uncommitted notice nothing. Retained messages
-need no cut: the last value of a topic wins, so theirs are carried over to the next commit.
+need no cut: the last value of a topic wins, so theirs are carried over to the next commit, or to
+one of their own if the store was full.
 """
 
 import logging
@@ -21,8 +22,9 @@ from typing import Final
 import trio
 from attrs import define
 
-from mqtrio.errors import StoreError
+from mqtrio.errors import StoreError, StoreFull
 from mqtrio.store.batch import COMMITTED, REFUSED, Batch, BatchState, Waiter
+from mqtrio.store.carried import Carried
 from mqtrio.store.changes import (
     Change,
     MessagePut,
@@ -106,7 +108,7 @@ class Journal:
         self._slice_size = slice_size
         self._open = Batch()
         self._committing: Batch | None = None
-        self._carried: dict[str, RetainedPut | RetainedRemoved] = {}
+        self._carried = Carried(store)
         self._room: dict[Callable[[], object], None] = {}
         # One flag on the hot path for all that makes append look twice.
         self._guarded = not self.active
@@ -292,8 +294,7 @@ class Journal:
             await self._actions_ended.wait()
             self._sealed.set()
         batch = self._committing = self._seal()
-        # Values of topics that are written anew go in front of the new ones.
-        changes = [*self._carried.values(), *batch.changes] if self._carried else batch.changes
+        changes = self._carried.before(batch.changes)
         # What was promised may have come to nothing; who waits for it still waits for a commit.
         if changes or batch.promised:
             try:
@@ -301,7 +302,7 @@ class Journal:
             except Exception as error:  # noqa: BLE001 - whatever a store raises, it did not commit
                 await self._fail(batch, error)
                 return
-            self._carried.clear()
+            self._carried.settled(changes)
             self.commits += 1
             self.changes += len(changes)
         self._pause = 0.0
@@ -311,6 +312,8 @@ class Journal:
         self._settled(batch.size)
         self._release(batch)
         self._make_room()
+        if self._carried.apart and not await self._carried.commit():
+            self._pause = FIRST_PAUSE
 
     def _seal(self) -> Batch:
         """Close the open batch and begin the next."""
@@ -333,7 +336,7 @@ class Journal:
         kept_ids: set[int] = set()
         for change in (*batch.changes, *following.changes):
             if isinstance(change, (RetainedPut, RetainedRemoved)):
-                self._carried[change.topic] = change
+                self._carried.add(change)
             elif isinstance(change, MessagePut):
                 message_ids.add(change.message_id)
             elif isinstance(change, MessageRemoved):
@@ -342,6 +345,7 @@ class Journal:
             if client_id is not None:
                 client_ids.add(client_id)
         batch.state = following.state = BatchState.FAILED
+        self._carried.apart = batch.full = following.full = isinstance(error, StoreFull)
         self.lost = lost = frozenset(client_ids)
         self._guarded = bool(lost)
         self._settled(batch.size + following.size)

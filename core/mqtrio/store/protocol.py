@@ -4,7 +4,8 @@ A store keeps what `commit` gave it and hands it back. It decides nothing, count
 no MQTT. Its methods are called by one broker, `commit` never twice at the same time; reading may
 overlap with a commit and then sees the state before or after it, nothing between.
 
-An error of a store is a `StoreError` with a text for the operator (no payloads).
+An error of a store is a `StoreError` with a text for the operator (no payloads), a `StoreFull` if
+all that it lacks is room.
 """
 
 from collections.abc import Collection, Mapping, Sequence

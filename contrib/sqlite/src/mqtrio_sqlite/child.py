@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mqtrio import StoreError
+from mqtrio import StoreError, StoreFull
 from mqtrio_sqlite.database import Database, Options
 from mqtrio_sqlite.frames import HEADER, frame, unframe
 from mqtrio_sqlite.records import Record
@@ -35,7 +35,7 @@ def main() -> None:
                     else:
                         answer = (True, getattr(database, method)(*arguments))
                 except StoreError as error:
-                    answer = (False, str(error))
+                    answer = (False, (isinstance(error, StoreFull), str(error)))
                 if method == "close":
                     database = None
                 sock.sendall(frame(answer))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mqtrio import StoreError
+from mqtrio import StoreError, StoreFull
 
 #: What an error's name begins with -> what has happened, and what helps.
 _ADVICE: Final = {
@@ -31,7 +31,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {explain(error)}") from error
+        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+        raise (StoreFull if full else StoreError)(f"{path}: {explain(error)}") from error
     except StoreError as error:
         if str(error).startswith(f"{path}: "):
             raise

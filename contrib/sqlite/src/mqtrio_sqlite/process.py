@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from mqtrio import Change, StoreError
+from mqtrio import Change, StoreError, StoreFull
 from mqtrio_sqlite.database import Options
 from mqtrio_sqlite.frames import HEADER, frame, unframe
 from mqtrio_sqlite.records import records
@@ -130,7 +130,8 @@ class ProcessWriter:
             if not self._unread:
                 break
         if not fine:
-            raise StoreError(answer)
+            full, text = answer
+            raise (StoreFull if full else StoreError)(text)
         return answer
 
     async def _send(self, data: bytes) -> None:
