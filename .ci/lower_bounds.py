@@ -1,11 +1,12 @@
-"""Print pyproject.toml's dependencies pinned to their lower bounds, for pip to install."""
+"""Print the lower bounds of mqtrio's dependencies, and of those of contrib/, for pip to install."""
 
 import tomllib
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+ROOT = Path(__file__).resolve().parent.parent
 
 if __name__ == "__main__":
-    with PROJECT.open("rb") as file:
-        dependencies = tomllib.load(file)["project"]["dependencies"]
-    print(*(dependency.replace(">=", "==") for dependency in dependencies))
+    found = set()
+    for project in (ROOT / "pyproject.toml", *ROOT.glob("contrib/*/pyproject.toml")):
+        found |= set(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
+    print(*sorted(each.replace(">=", "==") for each in found if not each.startswith("mqtrio")))

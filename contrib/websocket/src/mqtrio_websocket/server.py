@@ -24,6 +24,9 @@ from mqtrio_websocket.settings import SUBPROTOCOLS, WebSocketSettings
 #: What the first byte tells of who doesn't speak HTTP at all.
 _OTHERS: Final = {0x10: "MQTT without WebSocket: use mqtt://", 0x16: "TLS: use wss://"}
 
+#: Methods of HTTP that open no WebSocket.
+_METHODS: Final = (b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
+
 _VERSION: Final = "Sec-WebSocket-Version"
 
 #: Windows of 4 KiB and little memory for the compressor: less than 64 KiB a connection.
@@ -106,10 +109,13 @@ class ServerLayer(WebSocketLayer):
                 "There are too many headers.",
                 f"more than {self._settings.max_headers} headers",
             )
+        # Older versions of the library take neither for what it is.
+        if head.partition(b" ")[0] in _METHODS:
+            self._turn_away(405, "The method must be GET.", "a method other than GET", Allow="GET")
         protocol = self._protocol
         protocol.receive_data(head)
         request = next(iter(protocol.events_received()), None)
-        if not isinstance(request, Request):
+        if not isinstance(request, Request) or not request.path.isascii():
             self._turn_away(400, "This is no valid HTTP request.", "no valid HTTP request")
         path, _, query = request.path.partition("?")
         if path not in self._settings.paths and "*" not in self._settings.paths:
