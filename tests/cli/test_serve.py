@@ -70,6 +70,25 @@ def test_any_address_is_not_served_to_anybody_by_default() -> None:
     assert "Traceback" not in ended.stderr
 
 
+async def test_two_processes_share_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "broker.toml"
+
+    def configure(port: int) -> None:
+        path.write_text(f'[[listener]]\nurl = "mqtt://127.0.0.1:{port}"\nreuse_port = true\n')
+
+    configure(0)
+    async with serve(path) as one:
+        address = await one.address()
+        configure(address[1])
+        async with serve(path) as other:
+            await other.address()
+            # The system chooses by the client's port: to miss one of them takes bad luck indeed.
+            for _ in range(64):
+                await (await connect(address)).aclose()
+            for server in (one, other):
+                await server.wait_for(r"mqtrio\.connections connected")
+
+
 async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "mqtrio.sock"
     async with serve("--listen", f"unix://{path}") as server:

@@ -33,10 +33,10 @@ async def introduced(sock: socket.socket, proxy: PeerFacts, timeout: float) -> P
 async def _read(sock: socket.socket, proxy: PeerFacts) -> PeerFacts:
     layer = ProxyLayer()
     while not layer.handshake_done:
-        await trio.lowlevel.wait_readable(sock)
         try:
             ahead = sock.recv(LONGEST, socket.MSG_PEEK)
         except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
             continue
         if not ahead:
             raise ConnectionError("it has ended before its PROXY header")
