@@ -206,7 +206,7 @@ def _send(router: "Router", group: Group, message: Message) -> Batch | None:
             or session.queue
             or outlet.blocked
             or len(inflight) >= session.window
-            or (qos == 2 and session.stored)
+            or (session.stored and (qos == 2 or session.unread is not None))
         ):
             batch = router.hand(session, message, qos, False, identifiers) or batch
             continue
