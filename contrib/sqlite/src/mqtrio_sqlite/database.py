@@ -22,6 +22,10 @@ _CACHE: Final = 32 * 1024
 #: (sessions as `records.loaded_session` takes them, wills, references, highest message id)
 LoadedRows: TypeAlias = tuple[list[Row], list[Row], list[tuple[int, int]], int]
 
+#: Messages with more than one entry, and those with none.
+_SHARED_MESSAGES: Final = "SELECT message, count(*) FROM queue GROUP BY message HAVING count(*) > 1"
+_UNUSED_MESSAGES: Final = "SELECT id, 0 FROM messages WHERE id NOT IN (SELECT message FROM queue)"
+
 #: The place of the payload in a row of `queued`.
 _PAYLOAD: Final = 9
 
@@ -132,13 +136,15 @@ class Database:
                 self.connection.execute(
                     "DELETE FROM messages WHERE id NOT IN (SELECT message FROM queue)"
                 )
-                return (self._all_sessions(), self._wills(), self._references(), self._highest())
+                references = self._rows(_SHARED_MESSAGES)
+                return (self._all_sessions(), self._wills(), references, self._highest())
             sessions: list[Row] = []
             wills: list[Row] = []
             for client_id in client_ids:
                 sessions += self._all_sessions("WHERE client_id = ?", (client_id,))
                 wills += self._rows("SELECT * FROM wills WHERE client_id = ?", (client_id,))
-            return (sessions, wills, self._references(), self._highest())
+            references = self._rows(f"{_SHARED_MESSAGES} UNION ALL {_UNUSED_MESSAGES}")
+            return (sessions, wills, references, self._highest())
 
     def _all_sessions(self, where: str = "", values: Row = ()) -> list[Row]:
         chosen = f"(SELECT id FROM sessions {where})"
@@ -175,12 +181,6 @@ class Database:
 
     def _wills(self) -> list[Row]:
         return self._rows("SELECT * FROM wills")
-
-    def _references(self) -> list[tuple[int, int]]:
-        return self._rows(
-            "SELECT message, count(*) FROM queue GROUP BY message HAVING count(*) > 1 UNION ALL "
-            "SELECT id, 0 FROM messages WHERE id NOT IN (SELECT message FROM queue)"
-        )
 
     def _highest(self) -> int:
         (highest,) = self.connection.execute("SELECT ifnull(max(id), 0) FROM messages").fetchone()
