@@ -245,6 +245,25 @@ async def test_what_the_journal_still_holds_is_neither_missed_nor_overtaken() ->
         await agree(harness, store)
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_comes_while_the_first_page_is_read_waits_its_turn(qos: int) -> None:
+    """Nothing is in memory yet, and nothing under way: all the same it is not the next."""
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        await away(harness)
+        await publish(harness, range(5))
+    store = FaultyStore(store.state.copy())
+    store.read_delay = 1
+    async with open_harness(store=store) as harness:
+        peer = await back(harness)
+        other = await harness.connect("other")
+        for number in range(5, 8):
+            await other.send(Publish("a", b"%d" % number, qos, packet_id=number))
+        await peer.nothing()
+        assert await take(peer, 8) == list(range(8))
+        await agree(harness, store)
+
+
 async def test_a_client_that_comes_and_goes_while_a_page_is_read() -> None:
     store = FaultyStore()
     async with open_harness(store=store, limits=SMALL) as harness:

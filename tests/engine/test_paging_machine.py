@@ -277,9 +277,10 @@ class Paging(RuleBasedStateMachine):
 
         self.do(step)
 
-    @rule(delay=st.sampled_from((0.0, 0.01, 1.0)))
-    def slow_down(self, delay: float) -> None:
+    @rule(delay=st.sampled_from((0.0, 0.01, 1.0)), read_delay=st.sampled_from((0.0, 0.5)))
+    def slow_down(self, delay: float, read_delay: float) -> None:
         self.store.delay = delay
+        self.store.read_delay = read_delay
 
     @rule()
     def fail_a_commit(self) -> None:

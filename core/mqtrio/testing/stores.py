@@ -17,8 +17,8 @@ class FaultyStore(MemoryStore):
     A commit first waits `delay` seconds, then while the store hangs; then it fails, with nothing
     applied, if it was told to (`fail_next`), or succeeds. `commits` holds the changes of every
     successful commit, `attempts` of every one that was begun. A restart is
-    `FaultyStore(old.state.copy())`. `reads` holds what was read of queues: the client identifier
-    and the number of entries.
+    `FaultyStore(old.state.copy())`. A page of a queue takes `read_delay` seconds; `reads`
+    holds what was read of queues: the client identifier and the number of entries.
     """
 
     durable = True
@@ -26,6 +26,7 @@ class FaultyStore(MemoryStore):
     def __init__(self, state: StoredState | None = None, *, delay: float = 0.0) -> None:
         super().__init__(state)
         self.delay = delay
+        self.read_delay = 0.0
         self.attempts: list[tuple[Change, ...]] = []
         self.commits: list[tuple[Change, ...]] = []
         self.loads: list[frozenset[str] | None] = []
@@ -89,8 +90,8 @@ class FaultyStore(MemoryStore):
     async def queued(
         self, client_id: str, after: int, limit: int, size: int | None = None
     ) -> list[QueuedRow]:
-        """Hang, fail or read."""
-        await trio.lowlevel.checkpoint()
+        """Delay, hang, fail or read."""
+        await trio.sleep(self.read_delay)
         await self._go.wait()
         if self._read_failures:
             self._read_failures -= 1
