@@ -192,6 +192,6 @@ def test_a_program_names_listeners_with_options(installed: Site) -> None:
 
 def test_the_reference_has_the_options(installed: Site) -> None:
     install(installed, "tls")
-    parts, _ = plugin_sections(find_installed(), "mqtrio-toy-tls")
+    parts, _ = plugin_sections(only(()), "mqtrio-toy-tls")
     assert [part.header for part in parts] == ["[plugin.tls]", "[listener.tls]"]
     assert parts[1].kind is ShiftSettings

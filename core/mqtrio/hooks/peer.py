@@ -40,9 +40,6 @@ class TlsFacts:
     protocol: str = ""
     #: The peer's verified certificate, None if it has shown none.
     certificate: PeerCertificate | None = None
-    #: Who the certificate says that the client is, where the listener takes names from
-    #: certificates; None elsewhere.
-    username: str | None = None
     #: Whether a session was resumed, without a full handshake.
     resumed: bool = False
 

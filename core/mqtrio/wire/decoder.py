@@ -43,6 +43,10 @@ ACKNOWLEDGEMENTS: Final[dict[int, type[Acknowledgement]]] = {
 INTERPRETED: Final = hasattr(Publish.__init__, "__code__")
 
 
+#: What somebody speaks whose first byte is none of MQTT's: a TLS handshake, and HTTP's GET.
+_FOREIGN: Final = {0x16: "TLS", 0x47: "HTTP"}
+
+
 class Decoder:
     """Decodes what one peer sends. Bytes go in by `feed`, packets come out by `take`.
 
@@ -342,6 +346,10 @@ class Decoder:
         """A packet is refused by its first byte before anything else [MQTT-2.1.3-1]."""
         reason_code = self._refusals[first]
         if reason_code == ReasonCode.MALFORMED_PACKET:
+            if not self.version and first in _FOREIGN:
+                return MalformedPacket(f"this is {_FOREIGN[first]}, spoken to a listener of MQTT")
+            if not self.version and first in _FOREIGN:
+                return MalformedPacket(f"this is {_FOREIGN[first]}, spoken to a listener of MQTT")
             return MalformedPacket(f"no packet begins with 0x{first:02X}")
         return ProtocolError(reason_code, f"a packet of type {first >> 4} must not come here")
 
