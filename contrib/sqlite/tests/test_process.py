@@ -68,13 +68,13 @@ async def test_a_signal_does_not_end_it(path: Path, number: signal.Signals) -> N
 async def test_it_ends_with_the_broker(path: Path) -> None:
     """Whose end of the socket is gone, however, has no writer any more, and no lock."""
     store, writer = await opened(path)
-    process, stream = writer._process, writer._stream
+    process, sock = writer._process, writer._socket
     assert process is not None
-    assert stream is not None
-    await trio.aclose_forcefully(stream)
+    assert sock is not None
+    sock.close()
     with trio.fail_after(10):
         assert await process.wait() == 0
-    writer._stream = writer._process = None
+    writer._socket = writer._process = None
     other, _ = await opened(path)
     await other.close()
     await store.close()

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from mqtrio import StoreError
 from mqtrio_sqlite.database import Database, Options
 from mqtrio_sqlite.errors import explained
-from mqtrio_sqlite.records import records
+from mqtrio_sqlite.records import Record, records
 from mqtrio_sqlite.schema import APPLICATION_ID, VERSION, version_of
 from mqtrio_sqlite.transfer import changes_in, changes_of, lines
 
@@ -126,7 +126,7 @@ def _import(path: Path) -> int:
     return 0
 
 
-def _batches(changes: Iterable[Any]) -> Iterator[list[tuple[int, tuple[Any, ...]]]]:
+def _batches(changes: Iterable[Any]) -> Iterator[list[Record]]:
     rest = iter(changes)
     while batch := records(itertools.islice(rest, _BATCH)):
         yield batch

@@ -11,6 +11,7 @@ the batch is refused as a whole.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from mqtrio import (
@@ -58,16 +59,14 @@ class Plan:
         self.connection = connection
         self.sessions = sessions
         self._begin()
-        handlers: dict[type[Change], Callable[[Row], None]] = {
+        one_by_one: dict[type[Change], Callable[[Row], None]] = {
             SessionPut: self._session_put,
             SessionRemoved: self._session_removed,
             SessionSetAside: self._session_set_aside,
             SessionClosed: self._session_closed,
             SubscriptionPut: self._subscription_put,
             SubscriptionRemoved: self._subscription_removed,
-            MessagePut: self._message_put,
             MessageRemoved: self._message_removed,
-            QueuedPut: self._queued_put,
             QueuedSent: self._queued_sent,
             QueuedReleased: self._queued_released,
             QueuedRemoved: self._queued_removed,
@@ -78,7 +77,14 @@ class Plan:
             WillPut: self._will_put,
             WillRemoved: self._will_removed,
         }
-        self._handlers = tuple(handlers[kind] for kind in KINDS)
+        # These two are most of what comes.
+        together: dict[type[Change], Callable[[list[Row]], None]] = {
+            MessagePut: self._messages_put,
+            QueuedPut: self._queued_put,
+        }
+        self._handlers = tuple(
+            together.get(kind) or partial(self._each, one_by_one[kind]) for kind in KINDS
+        )
 
     def _begin(self) -> None:
         # What is new in this batch, and what becomes of what was there before.
@@ -97,8 +103,13 @@ class Plan:
     def take(self, records: Sequence[Record]) -> None:
         """Take changes. Raises StoreError, or an error of SQLite, if one of them doesn't fit."""
         handlers = self._handlers
-        for number, row in records:
-            handlers[number](row)
+        for number, rows in records:
+            handlers[number](rows)
+
+    @staticmethod
+    def _each(handler: Callable[[Row], None], rows: list[Row]) -> None:
+        for row in rows:
+            handler(row)
 
     # -- sessions and subscriptions: few, so they are written at once
 
@@ -166,13 +177,15 @@ class Plan:
 
     # -- messages and queues
 
-    def _message_put(self, row: Row) -> None:
-        message_id = row[0]
-        if message_id in self._dropped:
+    def _messages_put(self, rows: list[Row]) -> None:
+        put = {row[0]: row for row in rows}
+        if not self._dropped.keys().isdisjoint(put):
             self.flush()
-        if message_id in self._messages:
-            raise StoreError(f"message {message_id} is put twice")
-        self._messages[message_id] = row
+        messages = self._messages
+        count = len(messages) + len(rows)
+        messages |= put
+        if len(messages) != count:
+            raise StoreError("a message is put twice")
 
     def _message_removed(self, row: Row) -> None:
         (message_id,) = row
@@ -185,24 +198,33 @@ class Plan:
         else:
             self._dropped[message_id] = None
 
-    def _queued_put(self, row: Row) -> None:
-        client_id, sequence, message_id, qos, retain, identifiers, packet_id, shared = row
-        session = self._session(client_id)
-        if sequence <= session[1]:
-            self.flush()
-            del self.sessions[client_id]
-            session = self._session(client_id)
-            if sequence <= session[1]:
-                raise StoreError(f"entry {sequence} of session {client_id!r} is out of order")
-        session[1] = sequence
-        if message_id in self._messages:
-            self._references[message_id] = self._references.get(message_id, 0) + 1
-        elif message_id in self._dropped:
-            raise StoreError(f"message {message_id} is gone")
-        self._queued[session[0], sequence] = [
-            *(session[0], sequence, message_id, qos, retain, list_column(identifiers)),
-            *(packet_id, shared, False),
-        ]
+    def _queued_put(self, rows: list[Row]) -> None:
+        messages, references, queued = self._messages, self._references, self._queued
+        of, session = None, [0, 0]
+        for client_id, sequence, message_id, qos, retain, identifiers, packet_id, shared in rows:
+            if client_id != of:
+                of, session = client_id, self._session(client_id)
+            number, highest = session
+            if sequence <= highest:
+                self._check_order(client_id, sequence)
+                session = self._session(client_id)
+                messages, references, queued = self._messages, self._references, self._queued
+            session[1] = sequence
+            if message_id in messages:
+                references[message_id] = references.get(message_id, 0) + 1
+            elif message_id in self._dropped:
+                raise StoreError(f"message {message_id} is gone")
+            queued[number, sequence] = [
+                *(number, sequence, message_id, qos, retain),
+                *(list_column(identifiers) if identifiers else None, packet_id, shared, False),
+            ]
+
+    def _check_order(self, client_id: str, sequence: int) -> None:
+        """Look whether a sequence that seems out of order is so in what is stored."""
+        self.flush()
+        del self.sessions[client_id]
+        if sequence <= self._session(client_id)[1]:
+            raise StoreError(f"entry {sequence} of session {client_id!r} is out of order")
 
     def _key(self, row: Row) -> Key:
         key = (self._session(row[0])[0], row[1])
@@ -288,7 +310,16 @@ class Plan:
         many = self._many
         many(
             "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(*row[:5], *property_columns(row[5]), *row[6:]) for row in self._messages.values()],
+            [
+                (*row[:5], *property_columns(row[5]), *row[6:])
+                for row in self._messages.values()
+                if row[5] is not None
+            ],
+        )
+        many(
+            "INSERT INTO messages (id, topic, payload, qos, retain, publisher, username, "
+            "expires_at, origin, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(*row[:5], *row[6:]) for row in self._messages.values() if row[5] is None],
         )
         many("INSERT INTO queue VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", list(self._queued.values()))
         many(

@@ -34,7 +34,8 @@ class ProcessWriter:
         self._options = options
         self._lock = trio.Lock()
         self._process: trio.Process | None = None
-        self._stream: trio.SocketStream | None = None
+        # Not one of Trio's: each of its calls costs a turn of all tasks, also when it needn't wait.
+        self._socket: socket.socket | None = None
         self._received = bytearray()
         #: The number of the last commit that is known to have happened.
         self._commits = 0
@@ -49,19 +50,21 @@ class ProcessWriter:
     async def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of Database. Raises StoreError."""
         async with self._lock:
-            if self._stream is None:
+            if self._socket is None:
                 await self._start()
             return await self._ask((method, arguments))
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Commit changes. Raises StoreError; then nothing of it has happened."""
         async with self._lock:
-            if self._stream is None:
+            if self._socket is None:
                 await self._start()
             try:
                 last = max(0, len(changes) - 1) // _PART * _PART
                 for begin in range(0, last, _PART):
-                    await self._send(frame(("part", records(changes[begin : begin + _PART]))))
+                    await self._send(
+                        frame(("part", records(changes[begin : begin + _PART]))), last=False
+                    )
                 self._commits = await self._ask(("commit", records(changes[last:])))
             except _WriterDied:
                 before = self._commits
@@ -74,7 +77,7 @@ class ProcessWriter:
         """Let the process close the database, and wait for its end."""
         async with self._lock:
             try:
-                if self._stream is not None:
+                if self._socket is not None:
                     await self._ask(("close", ()))
             finally:
                 await self._end()
@@ -94,7 +97,8 @@ class ProcessWriter:
             except BaseException:
                 ours.close()
                 raise
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        ours.setblocking(False)
+        self._socket = ours
         values = attrs.asdict(self._options) | {"path": str(self._options.path)}
         try:
             self._commits = await self._ask(("open", (values,)))
@@ -104,9 +108,7 @@ class ProcessWriter:
 
     async def _end(self) -> None:
         """Let go of the process. It ends by itself, or is killed if this is cancelled."""
-        if self._stream is not None:
-            self._stream.socket.close()
-            self._stream = None
+        self._hang_up()
         if self._process is not None:
             process, self._process = self._process, None
             try:
@@ -134,16 +136,33 @@ class ProcessWriter:
             raise (StoreFull if full else StoreError)(text)
         return answer
 
-    async def _send(self, data: bytes) -> None:
-        assert self._stream is not None
+    async def _send(self, data: bytes, *, last: bool = True) -> None:
+        """Send a frame; if it isn't the last one, other tasks get their turn after it."""
+        assert self._socket is not None
+        rest = memoryview(data)
         try:
-            await self._stream.send_all(data)
-        except trio.BrokenResourceError:
+            while True:
+                try:
+                    rest = rest[self._socket.send(rest) :]
+                except BlockingIOError:
+                    pass
+                if rest:
+                    await trio.lowlevel.wait_writable(self._socket)
+                    continue
+                if not last:
+                    await trio.lowlevel.checkpoint()
+                return
+        except OSError:
             raise await self._died() from None
-        except trio.Cancelled:  # a part of a frame may be on its way
-            self._stream.socket.close()
-            self._stream = None
+        except trio.Cancelled:  # a part of a frame, or of a commit, may be on its way
+            self._hang_up()
             raise
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+            self._socket = None
 
     async def _receive(self) -> tuple[bool, Any]:
         received = self._received
@@ -153,10 +172,13 @@ class ProcessWriter:
                 wanted = HEADER.size + HEADER.unpack_from(received)[0]
                 if len(received) >= wanted:
                     break
-            assert self._stream is not None
+            assert self._socket is not None
+            await trio.lowlevel.wait_readable(self._socket)
             try:
-                data = await self._stream.receive_some(_RECEIVE)
-            except trio.BrokenResourceError:
+                data = self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                continue
+            except OSError:
                 data = b""
             if not data:
                 raise await self._died()

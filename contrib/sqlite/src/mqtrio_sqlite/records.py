@@ -1,11 +1,13 @@
 """Changes as plain tuples, and rows of the tables as what a store gives back.
 
-A record is (number of the kind, fields of the change in their order): what `marshal` can carry to
-another process, and what the database is told.
+A record is (number of the kind, rows of the fields of changes of that kind in their order), for
+changes of one kind that follow each other: what `marshal` can carry to another process, and what
+the database is told.
 """
 
 import json
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, get_args
 
@@ -23,7 +25,7 @@ from mqtrio import (
 )
 
 Row: TypeAlias = tuple[Any, ...]
-Record: TypeAlias = tuple[int, Row]
+Record: TypeAlias = tuple[int, list[Row]]
 Properties: TypeAlias = tuple[int | None, str | None, str | None, bytes | None, Any]
 
 #: The kinds of changes in the order of their numbers. The numbers are kept in no file.
@@ -44,9 +46,9 @@ _GETTERS: Final = {kind: (n, _getter(kind)) for n, kind in enumerate(KINDS)}
 def records(changes: Iterable[Change]) -> list[Record]:
     """Give changes as records."""
     found = []
-    for change in changes:
-        number, getter = _GETTERS[type(change)]
-        found.append((number, getter(change)))
+    for kind, alike in groupby(changes, type):
+        number, getter = _GETTERS[kind]
+        found.append((number, list(map(getter, alike))))
     return found
 
 
