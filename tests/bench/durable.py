@@ -9,6 +9,8 @@ beside, figures are better. What to read are ratios in one run.
     alone    the same client, with nothing beside
     online   100 publishers by QoS 1, window 100, for one subscriber with a session that is stored
     offline  the same, for a session whose client is away (the subscriber is there by QoS 0)
+    commits  no broker: messages for one session put into a database, each by a commit of its own,
+             which is what group commit is to be compared with
 """
 
 import argparse
@@ -24,6 +26,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mqtrio import MessagePut, QueuedPut, SessionPut
+from mqtrio_sqlite.database import Database, Options
+from mqtrio_sqlite.records import records
 from tests.bench.brokers import BrokerFailed, Running, started
 from tests.bench.driver import LOAD_CORE, LoadFailed, build, load
 from tests.bench.report import machine
@@ -141,6 +146,21 @@ def syncs(folder: Path, count: int) -> list[float]:
     return found
 
 
+def commits(folder: Path, synchronous: str, count: int) -> float:
+    """Messages a second, if each has a commit of its own."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        database = Database(Options(path=Path(scratch) / "broker.db", synchronous=synchronous))
+        try:
+            database.commit(records([SessionPut("away", None, 4, 0xFFFFFFFF, 1, 0.0)]))
+            begin = time.perf_counter()
+            for n in range(1, count + 1):
+                message = MessagePut(n, "lone", bytes(64), 1, False, publisher="lone")
+                database.commit(records([message, QueuedPut("away", n, n, 1)]))
+            return count / (time.perf_counter() - begin)
+        finally:
+            database.close()
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` of all are not above."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
@@ -193,6 +213,7 @@ def main() -> None:
 _HEAD = (
     f"{'':10} {'QoS 0/s':>9} {'beside it: PUBACKs':>18} {'p50 ms':>7} {'p99 ms':>7}"
     f" {'alone p50 us':>12} {'fdatasync':>9} {'online/s':>9} {'offline/s':>9} {'one by one/s':>12}"
+    f" {'commits/s':>9}"
 )
 
 
@@ -200,6 +221,7 @@ def _line(mode: str, row: Sequence[float]) -> str:
     return (
         f"{mode:10} {row[0]:9,.0f} {row[1]:18,.0f} {row[2] * 1e3:7.2f} {row[3] * 1e3:7.2f}"
         f" {row[4] * 1e6:12.0f} {row[5] * 1e6:9.0f} {row[6]:9,.0f} {row[7]:9,.0f} {row[8]:12,.0f}"
+        f" {row[9]:9,.0f}"
     )
 
 
@@ -212,6 +234,7 @@ def _row(mode: str, arguments: argparse.Namespace) -> list[float]:
         most = int(1000 * scale)
         alone = waits(running.port, lambda count: count < most)
         disk = syncs(folder, most)
+        each = commits(folder, arguments.synchronous, most)
     measured = []
     for load_arguments in (ONLINE, OFFLINE):
         with broker(mode, folder, arguments.synchronous) as running:
@@ -219,6 +242,7 @@ def _row(mode: str, arguments: argparse.Namespace) -> list[float]:
     return [
         *(rate, len(found), statistics.median(found), percentile(found, 0.99)),
         *(statistics.median(alone), statistics.median(disk), *measured, len(alone) / sum(alone)),
+        each,
     ]
 
 
