@@ -56,7 +56,8 @@ def _medians(
     runs: dict[str, list[dict[Column, float]]] = {broker: [] for broker in brokers}
     for _ in range(arguments.runs):
         for broker, measured in runs.items():
-            with started(broker, arguments.ours, arguments.folder) as running:
+            transport = SCENARIOS[scenario].transport
+            with started(broker, arguments.ours, arguments.folder, transport=transport) as running:
                 measured.append(measure(SCENARIOS[scenario], running, arguments.scale))
     result: dict[str, dict[Column, float]] = {}
     for broker, measured in runs.items():
@@ -77,7 +78,7 @@ def _arguments() -> argparse.Namespace:
         description=f"{__doc__}{scenario_list()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ours", default=DEFAULT_COMMAND, help="our command, with {port} in it")
+    parser.add_argument("--ours", default=DEFAULT_COMMAND, help="ours, with {scheme} and {port}")
     parser.add_argument("--folder", help="where our command runs")
     parser.add_argument("--alone", action="store_true", help="measure ours only")
     parser.add_argument("--scenarios", type=_names, default=list(SCENARIOS), metavar="A,B,...")

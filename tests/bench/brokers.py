@@ -8,18 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import define
 
+from tests.bench.scenarios import Transport
+
 BROKER_CORE = "0"
-DEFAULT_COMMAND = f"{sys.executable} -m mqtrio serve --listen mqtt://127.0.0.1:{{port}}"
+DEFAULT_COMMAND = f"{sys.executable} -m mqtrio serve --listen {{scheme}}://127.0.0.1:{{port}}"
 
 # Queue limits off: with its defaults mosquitto drops acknowledged messages under this load.
 MOSQUITTO = """\
-listener {port} 127.0.0.1
+{listener}
 allow_anonymous true
 persistence false
 max_queued_messages 0
@@ -29,6 +31,16 @@ max_inflight_bytes 0
 set_tcp_nodelay true
 log_type error
 """
+
+#: What a transport adds for our URL and for mosquitto's listener. Its lws takes an interface rather
+#: than an address, and mosquitto 2.0.11 does not start unless there is a plain listener, too.
+TRANSPORTS: Mapping[Transport, tuple[str, str]] = {
+    "tcp": ("mqtt", "listener {port} 127.0.0.1"),
+    "websocket": (
+        "ws",
+        "listener {other} 127.0.0.1\nlistener {port}\nbind_interface lo\nprotocol websockets",
+    ),
+}
 
 
 class BrokerFailed(Exception):
@@ -46,13 +58,17 @@ class Running:
 
 @contextmanager
 def started(
-    name: str, command: str, folder: str | None = None, cores: str = BROKER_CORE
+    name: str,
+    command: str,
+    folder: str | None = None,
+    cores: str = BROKER_CORE,
+    transport: Transport = "tcp",
 ) -> Iterator[Running]:
-    """Run `ours` (by `command`, with {port} in it) or `mosquitto` on its core, for the block."""
+    """Run `ours` (`command`, with {scheme} and {port}) or `mosquitto` on its core, for a block."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
         process = subprocess.Popen(
-            ["taskset", "-c", cores, *_command(name, command, port, Path(scratch))],
+            ["taskset", "-c", cores, *_command(name, command, port, Path(scratch), transport)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -81,14 +97,16 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-def _command(name: str, ours: str, port: int, scratch: Path) -> list[str]:
+def _command(name: str, ours: str, port: int, scratch: Path, transport: Transport) -> list[str]:
+    scheme, listener = TRANSPORTS[transport]
     if name == "ours":
-        return ours.format(port=port).split()
+        return ours.format(port=port, scheme=scheme).split()
     path = mosquitto_path()
     if path is None:
         raise BrokerFailed("mosquitto isn't installed")
     config = scratch / "mosquitto.conf"
-    config.write_text(MOSQUITTO.format(port=port))
+    listener = listener.format(port=port, other=_free_port())
+    config.write_text(MOSQUITTO.format(listener=listener))
     return [path, "-c", str(config)]
 
 

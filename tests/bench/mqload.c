@@ -87,6 +87,15 @@ struct sub {
     uint8_t *held;                     /* bitmap of those packet ids */
 };
 
+/* What WebSocket adds to a connection. */
+struct ws {
+    bool open;                         /* the server has answered 101 */
+    uint8_t *out;                      /* frames: bytes [head, tail) wait to be written */
+    uint32_t head, tail, cap;
+    uint8_t fhead[10], fhave;          /* header of the frame that comes in */
+    uint64_t left;                     /* what is still to come of its payload */
+};
+
 struct track { uint64_t next; uint8_t *bits; }; /* one per (subscriber, publisher) */
 
 struct conn {
@@ -97,6 +106,7 @@ struct conn {
     uint32_t rem_len, rem_cap;
     uint8_t *out;                      /* bytes [ohead, otail) wait to be written */
     uint32_t ohead, otail, ocap;
+    struct ws *ws;                     /* --ws: frames in both directions */
     uint64_t t_start;                  /* when connect() was called */
     union { struct pub *pub; struct sub *sub; } u;
 };
@@ -118,7 +128,7 @@ static struct {                        /* options */
     uint64_t count;
     uint32_t pubs, subs, conns, filters, wild, topics;
     double rate, duration, warmup, timeout, quiet;
-    bool json, paired, raw, cleanup, spin, persistent;
+    bool json, paired, raw, cleanup, spin, persistent, ws, ws_merge;
     uint32_t lazy;
     pid_t pids[MAX_PIDS];
     int npids;
@@ -392,6 +402,100 @@ static uint8_t *put_str(uint8_t *p, const char *s)
     return p + n;
 }
 
+/* -------------------------------------------------------------- WebSocket */
+
+static const char upgrade[] = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\nSec-WebSocket-Key: bXFsb2FkIG1xbG9hZCBtcQ==\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
+static const uint8_t ws_key[8] = { 0x5a, 0xc3, 0x17, 0x9e, 0x5a, 0xc3, 0x17, 0x9e };
+
+static void ws_frame(struct ws *w, const uint8_t *data, uint32_t n)
+{
+    uint8_t *p = w->out + w->tail;
+    *p++ = 0x82;
+    if (n < 126) {
+        *p++ = (uint8_t)(128 | n);
+    } else if (n < 65536) {
+        *p++ = 128 | 126;
+        *p++ = (uint8_t)(n >> 8);
+        *p++ = (uint8_t)n;
+    } else {
+        *p++ = 128 | 127;
+        for (int i = 7; i >= 0; i--)
+            *p++ = i < 4 ? (uint8_t)(n >> 8 * i) : 0;
+    }
+    memcpy(p, ws_key, 4);
+    p += 4;
+    uint64_t key, v;
+    uint32_t i = 0;
+    memcpy(&key, ws_key, 8);
+    for (; i + 8 <= n; i += 8) {
+        memcpy(&v, data + i, 8);
+        v ^= key;
+        memcpy(p + i, &v, 8);
+    }
+    for (; i < n; i++)
+        p[i] = data[i] ^ ws_key[i & 7];
+    w->tail = (uint32_t)(p + n - w->out);
+}
+
+/* Make frames of whole packets: one for each, as clients do; or, with --ws-merge, of them all. */
+static void ws_wrap(struct ws *w, const uint8_t *data, uint32_t n)
+{
+    uint32_t need = 8 * n + 14;        /* the least packet has 2 bytes, its frame 8 */
+    if (need > w->cap) {
+        free(w->out);
+        if (!(w->out = malloc(w->cap = need)))
+            die("out of memory");
+    }
+    w->head = w->tail = 0;
+    if (O.ws_merge) {
+        ws_frame(w, data, n);
+        return;
+    }
+    for (uint32_t off = 0; off < n;) {
+        uint32_t rl = 0, k = 1;
+        for (int shift = 0; k < 5; shift += 7) {
+            uint8_t b = data[off + k++];
+            rl |= (uint32_t)(b & 127) << shift;
+            if (!(b & 128))
+                break;
+        }
+        ws_frame(w, data + off, k + rl);
+        off += k + rl;
+    }
+}
+
+/* Take frames apart, in place; returns the bytes of MQTT. Control frames are passed over. */
+static size_t ws_unwrap(struct ws *w, uint8_t *data, size_t n)
+{
+    size_t in = 0, out = 0;
+    while (in < n) {
+        if (w->left) {
+            size_t k = n - in < w->left ? n - in : (size_t)w->left;
+            if (!(w->fhead[0] & 8)) {
+                memmove(data + out, data + in, k);
+                out += k;
+            }
+            in += k;
+            w->left -= k;
+            continue;
+        }
+        w->fhead[w->fhave++] = data[in++];
+        if (w->fhave < 2)
+            continue;
+        uint8_t l = w->fhead[1], extra = l == 126 ? 2 : l == 127 ? 8 : 0;
+        if (w->fhave < 2 + extra)
+            continue;
+        w->left = extra ? 0 : l;
+        for (int i = 0; i < extra; i++)
+            w->left = w->left << 8 | w->fhead[2 + i];
+        w->fhave = 0;
+    }
+    return out;
+}
+
 static void put_ack(struct conn *c, uint8_t first, uint32_t pid)
 {
     uint8_t *p = out_room(c, 4);
@@ -422,6 +526,10 @@ static void conn_close(struct conn *c)
     c->state = ST_CLOSED;
     free(c->out);
     free(c->rem);
+    if (c->ws)
+        free(c->ws->out);
+    free(c->ws);
+    c->ws = NULL;
     c->out = c->rem = NULL;
     c->ohead = c->otail = c->ocap = c->rem_len = c->rem_cap = 0;
 }
@@ -475,23 +583,40 @@ static void put_publish(struct pub *p, uint64_t ts)
     S.sent++;
 }
 
+/* Write bytes [*head, *tail); false if the connection is lost. */
+static bool write_some(struct conn *c, const uint8_t *data, uint32_t *head, uint32_t *tail)
+{
+    ssize_t w = write(c->fd, data + *head, *tail - *head);
+    if (w < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            conn_close(c);
+            return false;
+        }
+    } else {
+        *head += (uint32_t)w;
+    }
+    if (*head == *tail)
+        *head = *tail = 0;
+    return true;
+}
+
 /* Write what waits; ask for EPOLLOUT while there is (or could be) more. */
 static void flush(struct conn *c)
 {
-    if (c->otail > c->ohead) {
-        ssize_t w = write(c->fd, c->out + c->ohead, c->otail - c->ohead);
-        if (w < 0) {
-            if (errno != EAGAIN && errno != EINTR) {
-                conn_close(c);
-                return;
-            }
-        } else {
-            c->ohead += (uint32_t)w;
-        }
-        if (c->ohead == c->otail)
-            c->ohead = c->otail = 0;
+    struct ws *w = c->ws;
+    if (w && w->open && w->head == w->tail && c->otail > c->ohead) {
+        ws_wrap(w, c->out + c->ohead, c->otail - c->ohead);
+        c->ohead = c->otail = 0;
     }
-    set_mask(c, c->otail > c->ohead || (c->role == ROLE_PUB && c->u.pub && can_send(c->u.pub)));
+    if (w && w->tail > w->head) {
+        if (!write_some(c, w->out, &w->head, &w->tail))
+            return;
+    } else if (c->otail > c->ohead && (!w || !w->open)) {
+        if (!write_some(c, c->out, &c->ohead, &c->otail))
+            return;
+    }
+    set_mask(c, c->otail > c->ohead || (w && w->tail > w->head) ||
+                (c->role == ROLE_PUB && c->u.pub && can_send(c->u.pub)));
 }
 
 /* Encode messages as far as the windows and the batch allow, then write. */
@@ -747,6 +872,8 @@ static void on_packet(struct conn *c, uint8_t first, const uint8_t *b, uint32_t 
     }
 }
 
+static void send_connect(struct conn *c);
+
 static void conn_read(struct conn *c)
 {
     size_t have = c->rem_len;
@@ -761,6 +888,23 @@ static void conn_read(struct conn *c)
     uint64_t now = now_ns();
     size_t len = have + (size_t)r, off = 0;
     S.t_progress = now;
+    if (c->ws && !c->ws->open) {       /* nothing follows the answer: the client speaks first */
+        rbuf[len] = 0;
+        if (strstr((char *)rbuf, "\r\n\r\n")) {
+            if (strncmp((char *)rbuf, "HTTP/1.1 101 ", 13)) {
+                conn_close(c);
+                return;
+            }
+            c->ws->open = true;
+            c->rem_len = 0;
+            send_connect(c);
+            return;
+        }
+        off = 0;
+        goto keep;
+    }
+    if (c->ws)
+        len = have + ws_unwrap(c->ws, rbuf + have, (size_t)r);
     while (len - off >= 2 && c->state != ST_CLOSED) {
         uint32_t rl = rbuf[off + 1];
         size_t hl = 2;
@@ -786,7 +930,9 @@ static void conn_read(struct conn *c)
     }
     if (c->state == ST_CLOSED)
         return;
-    size_t left = len - off;
+    size_t left;
+keep:
+    left = len - off;
     if (left > c->rem_cap) {
         free(c->rem);
         c->rem_cap = (uint32_t)(left * 2);
@@ -867,6 +1013,12 @@ static void conn_connected(struct conn *c)
         return;
     }
     c->state = ST_CONNACK;
+    if (O.ws) {
+        c->ws = xcalloc(1, sizeof *c->ws);
+        memcpy(out_room(c, sizeof upgrade - 1), upgrade, sizeof upgrade - 1);
+        flush(c);
+        return;
+    }
     send_connect(c);
 }
 
@@ -958,8 +1110,12 @@ static bool done_measured(void)
     return S.received >= S.expected && S.sent >= npubs * O.count && !S.inflight && !S.unreleased;
 }
 
-static bool done_sent(void) { return S.sent >= npubs * O.count && !S.inflight &&
-                                     pubs[0].c->otail == pubs[0].c->ohead; }
+static bool done_sent(void)
+{
+    const struct conn *c = pubs[0].c;
+    return S.sent >= npubs * O.count && !S.inflight && c->otail == c->ohead &&
+           (!c->ws || c->ws->tail == c->ws->head);
+}
 
 /* ------------------------------------------------------------------ setup */
 
@@ -1105,9 +1261,8 @@ static void close_all(void)
 {
     for (uint32_t i = 0; i < nconns; i++) {
         if (conns[i].fd > 0 && conns[i].state == ST_READY && !O.raw) {
-            static const uint8_t bye[2] = { PKT_DISCONNECT << 4, 0 };
-            if (write(conns[i].fd, bye, 2) < 0)
-                continue;
+            memcpy(out_room(&conns[i], 2), (const uint8_t[]){ PKT_DISCONNECT << 4, 0 }, 2);
+            flush(&conns[i]);
         }
         if (conns[i].fd > 0)
             close(conns[i].fd);
@@ -1402,6 +1557,8 @@ static const char usage_text[] =
     "                           of the first T filters only (all)\n"
     "  --cleanup                retained: remove the messages afterwards\n"
     "  --keepalive S            in CONNECT (0)\n"
+    "  --ws [--ws-merge]        over WebSocket, each packet in a frame of its own; or all packets\n"
+    "                           of a write in one\n"
     "  --raw                    pipe without MQTT handshakes, for relay.c\n"
     "  --timeout S --quiet S    give up after (60); end this long after the last progress (3)\n"
     "  --broker-pid PID         report its CPU and memory (repeatable, children included)\n"
@@ -1412,7 +1569,7 @@ int main(int argc, char **argv)
     enum { o_host = 256, o_port, o_proto, o_qos, o_pqos, o_sqos, o_payload, o_count, o_pubs, o_subs,
            o_window, o_e2e, o_batch, o_rate, o_dur, o_warm, o_paired, o_conns, o_hold, o_conc,
            o_filters, o_sbatch, o_keep, o_raw, o_timeout, o_quiet, o_pid, o_label, o_json, o_scen,
-           o_clean, o_spin, o_lazy, o_wild, o_topics, o_persistent, o_help };
+           o_clean, o_spin, o_lazy, o_wild, o_topics, o_persistent, o_ws, o_ws_merge, o_help };
     static const struct option opts[] = {
         { "scenario", 1, 0, o_scen }, { "host", 1, 0, o_host }, { "port", 1, 0, o_port },
         { "proto", 1, 0, o_proto }, { "qos", 1, 0, o_qos }, { "pub-qos", 1, 0, o_pqos },
@@ -1426,7 +1583,8 @@ int main(int argc, char **argv)
         { "quiet", 1, 0, o_quiet }, { "broker-pid", 1, 0, o_pid }, { "label", 1, 0, o_label },
         { "json", 0, 0, o_json }, { "cleanup", 0, 0, o_clean }, { "spin", 0, 0, o_spin }, { "lazy", 1, 0, o_lazy },
         { "wild", 1, 0, o_wild }, { "topics", 1, 0, o_topics },
-        { "persistent", 0, 0, o_persistent }, { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
+        { "persistent", 0, 0, o_persistent }, { "ws", 0, 0, o_ws },
+        { "ws-merge", 0, 0, o_ws_merge }, { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
     int o;
     while ((o = getopt_long(argc, argv, "", opts, NULL)) != -1) {
         switch (o) {
@@ -1468,6 +1626,8 @@ int main(int argc, char **argv)
         case o_lazy: O.lazy = (uint32_t)atoi(optarg); break;
         case o_wild: O.wild = (uint32_t)atoi(optarg); break;
         case o_persistent: O.persistent = true; break;
+        case o_ws: O.ws = true; break;
+        case o_ws_merge: O.ws = O.ws_merge = true; break;
         case o_topics: O.topics = (uint32_t)atoi(optarg); break;
         case o_help: fputs(usage_text, stdout); return 0;
         default: fputs(usage_text, stderr); return 2;
@@ -1511,6 +1671,6 @@ int main(int argc, char **argv)
     }
     ep = epoll_create1(EPOLL_CLOEXEC);
     rbuf_size = 512 * 1024 + 2 * (size_t)O.payload;
-    rbuf = xcalloc(rbuf_size, 1);
+    rbuf = xcalloc(rbuf_size + 1, 1);
     return idle ? run_idle() : sub ? run_subs() : ret ? run_retained() : run_traffic();
 }

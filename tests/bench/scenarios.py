@@ -5,6 +5,7 @@ from typing import Literal
 
 from attrs import define
 
+Transport = Literal["tcp", "websocket"]
 Column = Literal["rate", "cpu", "p50", "p99", "memory", "lost"]
 
 
@@ -15,6 +16,7 @@ class Scenario:
     what: str
     arguments: tuple[str, ...] = ()
     counts: Mapping[str, int] = {}
+    transport: Transport = "tcp"
     clients: int = 0  # ping-pong, which has a driver of its own
     seconds: float = 0.0
 
@@ -24,8 +26,9 @@ class Scenario:
         return (*self.arguments, *(word for pair in counts for word in pair))
 
 
-def _mqload(what: str, arguments: str, **counts: int) -> Scenario:
-    return Scenario(what=what, arguments=("--scenario", *arguments.split()), counts=counts)
+def _mqload(what: str, arguments: str, transport: Transport = "tcp", **counts: int) -> Scenario:
+    words = ("--scenario", *arguments.split())
+    return Scenario(what=what, arguments=words, counts=counts, transport=transport)
 
 
 # 110,000 filters, one in eleven with a wildcard: 100,000 exact ones and 10,000 with + or #.
@@ -40,6 +43,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "pingpong": Scenario(what="500 clients, each waits for its own", clients=500, seconds=2.0),
     "rate1000": _mqload("1,000 clients, 1 message/s each", "rate --pubs 1000 --rate 1", duration=4),
     "idle": _mqload("5,000 connections that do nothing", "idle --hold 1", conns=5000),
+    "ws0": _mqload(
+        "one pair over WebSocket, QoS 0, pipelined, a frame for each packet",
+        "pipe --qos 0 --ws",
+        "websocket",
+        count=200_000,
+    ),
     "subs10": _mqload("10 filters", "subs --filters 10 --wild 11", count=100_000),
     "subs": _mqload(
         "110,000 filters, the same 10 topics", f"subs {_MANY} --topics 10", count=100_000
@@ -94,6 +103,7 @@ GOALS = (
     _faster("pingpong", 1.0),
     _faster("pipe1", 3.0),
     _faster("pipe2", 4.0),
+    _faster("ws0", 1.5),
     _share("rate1000", "p50", ("rate1000", "mosquitto"), "rate1000: p50, times mosquitto's", 1.5),
     _own("idle", "cpu", "CPU of a connect, us", 100.0),
     _own("idle", "memory", "bytes of an idle connection", 3072.0),

@@ -89,8 +89,8 @@ class WebSocketLayer:
         "handshake_done",
     )
 
-    #: Measured: as much as 60 packets.
-    handshake_work = 1000
+    #: Measured, 100 us: as much as 90 packets.
+    handshake_work = 1500
 
     #: The server's end gets masked frames, the client's sends them.
     _server: bool
@@ -194,6 +194,8 @@ class WebSocketLayer:
         left = self._left
         at = 0
         end = len(data)
+        if masked and not (left or self._fragmented or self._deflates):
+            at = self._unmask(data, out)
         while at < end:
             if left:
                 piece = data[at : at + left]
@@ -238,6 +240,32 @@ class WebSocketLayer:
         self._left = left
         if at < end and self._fault is None and not self.eof:
             self._buffer = data[at:]
+
+    def _unmask(self, data: bytes, out: list[bytes]) -> int:
+        """Take the plain and whole messages at the front of the input; returns where they end.
+
+        Most of what clients send is nothing else, a packet in each. This is the loop of `_unframe`
+        without all that does not happen there, at half its cost. What it doesn't take that has.
+        """
+        at = 0
+        end = len(data)
+        most = self._max_frame
+        add = out.append
+        while at + 5 < end and data[at] == 0x82:
+            size = data[at + 1] - 128
+            if 0 < size <= _CONTROL:
+                start = at + 6
+            elif size == 126:
+                size = data[at + 2] << 8 | data[at + 3]
+                start = at + 8
+            else:
+                break
+            stop = start + size
+            if stop > end or size > most:
+                break
+            add(apply_mask(data[start:stop], data[start - 4 : start]))
+            at = stop
+        return at
 
     def _may_come(self, first: int, size: int) -> bool:
         """Whether a frame that begins so is in order; if not, that is a fault."""
