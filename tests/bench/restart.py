@@ -3,12 +3,13 @@
 A database is made with `--sessions` sessions and `--messages` messages for each; every message is
 for `--shared` of them. Then the broker starts, and one client comes and takes what is its own.
 `ready` is the time from the start of the process until it takes connections (Python's own start
-included), `RSS` is what broker and writer occupy then, `taken` the time until the client has all.
+included), with the CPU time of broker and writer, `RSS` the most that each of them has occupied by
+then, `taken` the time until the client has its messages.
 """
 
 import argparse
 import contextlib
-import resource
+import os
 import socket
 import sys
 import tempfile
@@ -92,16 +93,23 @@ def take(port: int, name: str, count: int) -> tuple[float, float]:
     return first, time.perf_counter() - begin
 
 
-def resident(process_id: int) -> int:
-    """Bytes of a process in memory."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def peak(process_id: int) -> int:
+    """The most bytes that a process has had in memory."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def processor_time(process_id: int) -> float:
+    """Seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(process_id: int) -> list[int]:
-    """The processes that a process has started."""
-    text = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
-    return [int(each) for each in text.split()]
+    """The processes that a process has started, whichever of its threads did."""
+    found = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(each) for file in found for each in file.read_text().split()]
 
 
 def main() -> None:
@@ -122,14 +130,15 @@ def main() -> None:
             begin = time.perf_counter()
             with started("ours", command, cores="0,1") as running:
                 ready = time.perf_counter() - begin - SETTLED
-                broker = resident(running.process.pid)
-                writer = sum(map(resident, children(running.process.pid)))
+                processes = [running.process.pid, *children(running.process.pid)]
+                broker, *writer = map(peak, processes)
+                used = sum(map(processor_time, processes))
                 name = f"away-{run}"
                 first, last = take(running.port, name, arguments.messages)
                 print(
-                    f"ready {ready:6.2f} s   RSS {broker / 1e6:5.0f} MB + writer "
-                    f"{writer / 1e6:4.0f} MB   taken: the first after {first * 1e3:5.1f} ms, "
-                    f"{arguments.messages:,} after {last * 1e3:6.1f} ms",
+                    f"ready {ready:5.2f} s (CPU {used:4.2f} s)   RSS {broker / 1e6:3.0f} MB + "
+                    f"{sum(writer) / 1e6:.0f} MB   taken: the first after {first * 1e3:.0f} ms, "
+                    f"{arguments.messages:,} after {last * 1e3:.0f} ms",
                     flush=True,
                 )
 
