@@ -10,6 +10,7 @@ import trio
 
 from mqtrio.engine.convert import is_text
 from mqtrio.engine.core import Core
+from mqtrio.engine.ending import Whom, disconnect, revoke
 from mqtrio.engine.link import PeerFacts
 from mqtrio.engine.local import join, leave, payload_bytes, properties_of, publish
 from mqtrio.engine.plugins import Plugins
@@ -236,24 +237,46 @@ class Broker:
 
     def disconnect(
         self,
-        client_id: str,
+        client_id: str | None = None,
         reason_code: int = ReasonCode.ADMINISTRATIVE_ACTION,
         *,
+        username: str | None = None,
         why: str = "administrative action",
         server_reference: str | None = None,
-    ) -> bool:
-        """End a client's connection, with its will; False if it isn't connected.
+    ) -> int:
+        """End the connections of a client identifier, of a username, or of both together.
 
+        Their wills are published, their sessions stay. Returns how many connections there were.
         `server_reference` goes with USE_ANOTHER_SERVER and SERVER_MOVED. Raises ValueError for a
-        reason code that a server can't send in a DISCONNECT (3.14.2.1).
+        reason code that a server can't send in a DISCONNECT (3.14.2.1), and if nobody is named.
         """
-        if reason_code < ReasonCode.UNSPECIFIED_ERROR or reason_code not in ALLOWED[DISCONNECT]:
-            raise ValueError(f"0x{reason_code:02X} is no reason code for ending a connection")
-        connection = self._core.sessions.holders.get(client_id)
-        if connection is None:
-            return False
-        self._core.turn(connection.disconnect, reason_code, why, server_reference)
-        return True
+        self._check_disconnect(reason_code)
+        whom = Whom(client_id, username)
+        return disconnect(self._core, whom, reason_code, why, server_reference)
+
+    def revoke(
+        self,
+        client_id: str | None = None,
+        *,
+        username: str | None = None,
+        drop_session: bool = False,
+        publish_will: bool = True,
+        reason_code: int = ReasonCode.NOT_AUTHORIZED,
+        why: str = "the credentials were revoked",
+    ) -> int:
+        """Cut off whoever has got in by credentials that are no longer good, at once.
+
+        Meant are the clients of a client identifier, of a username, or of both together: those
+        that are connected, and those that are about to be let in. `drop_session` ends their
+        sessions too, also of those that are away. With `publish_will=False` nothing of their wills
+        is published, nor of those that wait for their delay. Returns how many clients that were.
+
+        It is no ban: whoever lets them in (a token, a file of users) has to know better from now
+        on, or they are back in a moment. Raises ValueError like `disconnect`.
+        """
+        self._check_disconnect(reason_code)
+        whom = Whom(client_id, username)
+        return revoke(self._core, whom, reason_code, why, drop_session, publish_will)
 
     def end_session(self, client_id: str) -> bool:
         """Throw a session away, and its connection with it; False if there is none."""
@@ -402,6 +425,10 @@ class Broker:
             check_topic_filter(topic_filter, self._core.limits.topic_levels)
         except InvalidTopic as error:
             raise RefusedError(error.reason_code, f"{topic_filter!r}: {error}") from None
+
+    def _check_disconnect(self, reason_code: int) -> None:
+        if reason_code < ReasonCode.UNSPECIFIED_ERROR or reason_code not in ALLOWED[DISCONNECT]:
+            raise ValueError(f"0x{reason_code:02X} is no reason code for ending a connection")
 
     def _check_running(self) -> None:
         if self._core.stopping:

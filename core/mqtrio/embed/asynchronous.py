@@ -179,6 +179,7 @@ class AsyncioBroker:
     clients = passed(Broker.clients)
     sessions = passed(Broker.sessions)
     disconnect = passed(Broker.disconnect)
+    revoke = passed(Broker.revoke)
     end_session = passed(Broker.end_session)
     add_plugin = awaited(Broker.add_plugin)
     remove_plugin = awaited(Broker.remove_plugin)

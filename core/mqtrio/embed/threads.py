@@ -245,6 +245,7 @@ class BlockingBroker:
     clients = passed(Broker.clients)
     sessions = passed(Broker.sessions)
     disconnect = passed(Broker.disconnect)
+    revoke = passed(Broker.revoke)
     end_session = passed(Broker.end_session)
     add_plugin = blocking(Broker.add_plugin)
     remove_plugin = blocking(Broker.remove_plugin)

@@ -3,12 +3,16 @@
 from typing import Final
 
 from mqtrio.engine.connection import Connection
+from mqtrio.engine.convert import event_of
 from mqtrio.engine.steps import Steps, detach
+from mqtrio.engine.wills import PendingWill
 from mqtrio.errors import ProtocolError
 from mqtrio.hooks import combine
 from mqtrio.hooks.answers import Allow, Challenge, Deny
 from mqtrio.hooks.events import AuthenticateEvent
+from mqtrio.hooks.ruling import ruling_of
 from mqtrio.reasons import ALLOWED, ReasonCode
+from mqtrio.store.batch import COMMITTED
 from mqtrio.wire.packets import Auth, Connect
 
 DISCONNECT: Final = 14
@@ -125,10 +129,35 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
         return
     exchange.running = False
     grant(connection, answer)
-    session = connection.session
-    assert session is not None
-    core.subscriptions.compile_again(session, "reauthenticate")
+    yield from _apply_permissions(connection)
     connection.send(Auth(ReasonCode.SUCCESS, exchange.method, answer.authentication_data))
+
+
+def _apply_permissions(connection: Connection) -> Steps:
+    """What the client may do has changed: for its will, and for its live subscriptions."""
+    core = connection.core
+    session = connection.session
+    will = connection.will
+    assert session is not None
+    if will is not None:
+        will.permissions = connection.permissions
+        will.ruling = yield from will_ruling(connection, will)
+    allowed = yield from core.subscriptions.allowed(session, connection)
+    if connection.closed:
+        return
+    core.subscriptions.withhold(session, allowed)
+    core.subscriptions.compile_again(session, "reauthenticate")
+    if session.stored:  # with the new end of its credentials, and what is to become of its will
+        core.recorder.session_opened(connection, session, COMMITTED)
+
+
+def will_ruling(connection: Connection, will: PendingWill) -> Steps:
+    """What the client's permissions say of its will, for a broker that has them no more."""
+    core = connection.core
+    if connection.permissions is None or not core.recorder.active:
+        return ""
+    event = event_of(core, will.message(core.now))
+    return (yield from ruling_of(core.hooks, event, connection.permissions))
 
 
 def grant(connection: Connection, answer: Allow) -> None:

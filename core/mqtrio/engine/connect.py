@@ -12,9 +12,10 @@ from mqtrio.engine.authenticate import (
     event_for,
     grant,
     set_deadline,
+    will_ruling,
 )
 from mqtrio.engine.connection import Connection
-from mqtrio.engine.convert import event_of, is_text
+from mqtrio.engine.convert import is_text
 from mqtrio.engine.output import LARGEST
 from mqtrio.engine.steps import Steps
 from mqtrio.engine.wills import PendingWill
@@ -26,7 +27,6 @@ from mqtrio.hooks.events import (
     ClientConnectedEvent,
     SessionOpenedEvent,
 )
-from mqtrio.hooks.ruling import ruling_of
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
 from mqtrio.state.session import ENDED_PREFIX, LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
@@ -231,12 +231,17 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
         will = PendingWill(
             packet.will, connection.client_id, connection.username, connection.permissions
         )
-        if connection.permissions is not None and core.recorder.active:
-            event = event_of(core, will.message(core.now))
-            will.ruling = yield from ruling_of(core.hooks, event, connection.permissions)
-            if connection.closed:
-                return
-    _open(connection, packet, answer, assigned, will)
+        will.ruling = yield from will_ruling(connection, will)
+        if connection.closed:
+            return
+    earlier = core.sessions.by_id.get(connection.client_id)
+    allowed: set[str] | None = None
+    if earlier is not None and not packet.clean_start:
+        # Before it is claimed: a hook that is asked may take its time.
+        allowed = yield from core.subscriptions.allowed(earlier, connection)
+        if connection.closed:
+            return
+    _open(connection, packet, answer, assigned, will, allowed)
 
 
 def _open(
@@ -245,6 +250,7 @@ def _open(
     answer: Allow,
     assigned: str,
     will: PendingWill | None,
+    allowed: set[str] | None,
 ) -> None:
     """Claim the session and answer with CONNACK."""
     core = connection.core
@@ -280,6 +286,8 @@ def _open(
     connection.handlers = connection.connected_handlers()
     if connection.authentication is not None:
         connection.authentication.running = False
+    if claim.present:
+        core.subscriptions.withhold(session, allowed)
     if claim.present and packet.version != MQTT_3_1:
         data = _present(connection, acknowledgement)
     connection.will = will

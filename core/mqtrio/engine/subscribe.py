@@ -13,6 +13,7 @@ from mqtrio.hooks.events import (
     DeliveryEvent,
     DeliveryReason,
     Origin,
+    PublishEvent,
     SubscribedEvent,
     SubscribeEvent,
     UnsubscribedEvent,
@@ -43,6 +44,11 @@ log = logging.getLogger("mqtrio.subscribe")
 
 #: What each topic filter costs of a turn's budget, beside its packet.
 FILTER_WORK: Final = 24
+
+
+def _nothing(message: PublishEvent) -> PublishEvent | None:
+    """Let nothing through: the filter of a subscription that is withheld."""
+    return None
 
 
 class Granted:
@@ -325,6 +331,8 @@ class Subscriptions:
     def _filter(
         self, client: ClientFacts, subscription: Subscription, reason: DeliveryReason
     ) -> DeliveryFilter | None:
+        if subscription.withheld:
+            return _nothing
         hooks = self.core.hooks
         holder = self.core.sessions.holders.get(client.client_id)
         mount = None if holder is None else holder.mount
@@ -341,6 +349,52 @@ class Subscriptions:
             "local" if client.client_id.startswith(LOCAL_PREFIX) else "client",
         )
         return combine.compile_delivery(hooks, event)
+
+    def allowed(self, session: Session, connection: "Connection") -> Steps:
+        """Ask who authorizes about what a session is subscribed to, for a client's new permissions.
+
+        Returns the topic filters, as they were sent, that it could subscribe to today; None where
+        the client has no permissions of its own, and so nothing has changed.
+        """
+        core = self.core
+        permissions = connection.permissions
+        if permissions is None:
+            return None
+        allowed: set[str] = set()
+        for subscription in list(session.subscriptions.values()):
+            core.work += FILTER_WORK
+            event = SubscribeEvent(
+                connection.client,
+                subscription.sent,
+                subscription.qos,
+                subscription.no_local,
+                subscription.retain_as_published,
+                subscription.retain_handling,
+                subscription.identifier,
+            )
+            answer = yield from combine.authorize_subscribe(core.hooks, event, permissions)
+            if connection.closed:
+                return None
+            if isinstance(answer, Deny):
+                log.debug(
+                    "withheld from %r what %r brings: %s",
+                    event.client_id,
+                    event.topic_filter,
+                    answer.why,
+                )
+            else:
+                allowed.add(subscription.sent)
+            if core.work >= core.budget:
+                yield core.next_turn()
+        return allowed
+
+    def withhold(self, session: Session, allowed: set[str] | None) -> None:
+        """Deliver nothing for subscriptions that are not among the `allowed` (None: all are).
+
+        They stay: a later authentication may allow them again. To be followed by `compile_again`.
+        """
+        for subscription in session.subscriptions.values():
+            subscription.withheld = allowed is not None and subscription.sent not in allowed
 
     def compile_again(self, session: Session, reason: DeliveryReason) -> None:
         """Ask the plugins anew for the delivery filters of all of a session's subscriptions."""

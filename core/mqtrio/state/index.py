@@ -28,6 +28,7 @@ class Subscription:
     qos                 the QoS granted
     identifier          the subscription identifier, 0 for none
     deliver             the delivery filter that the hooks compiled for it, or None for everything
+    withheld            the client's present credentials don't allow it: nothing is delivered
 
     Raises InvalidTopicFilter if the topic filter's `$share` part is malformed.
     """
@@ -44,6 +45,7 @@ class Subscription:
         "retain_handling",
         "identifier",
         "deliver",
+        "withheld",
     )
 
     def __init__(
@@ -68,6 +70,7 @@ class Subscription:
         self.retain_handling = retain_handling
         self.identifier = identifier
         self.deliver = deliver
+        self.withheld = False
 
     def __repr__(self) -> str:
         return f"Subscription({self.topic_filter!r}, qos={self.qos})"
