@@ -73,6 +73,7 @@ class PahoPeer:
             client_id=client_id,
             protocol=version,
             clean_session=None if version == V5 else not resume,
+            transport=broker.transport,
             reconnect_on_failure=False,
         )
         client.on_connect = self._on_connect

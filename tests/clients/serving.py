@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Queue
 from threading import Condition, Thread
-from typing import IO
+from typing import IO, Literal
 
 from tests.conformance.peer import unique
 
@@ -27,6 +27,8 @@ class Running:
 
     host = "127.0.0.1"
     port = 0
+    #: How paho gets there.
+    transport: Literal["tcp", "websockets"] = "tcp"
 
     def __init__(self) -> None:
         self.log: list[str] = []

@@ -99,6 +99,11 @@ PAGE = "https://example.org"
         (("null",), "null", 101),
         (("*",), "https://anything.example", 101),
         (("*",), None, 101),
+        (("same",), "http://broker.example", 101),
+        (("same",), "https://broker.example", 101),
+        (("same",), "https://broker.example:8443", 403),
+        (("same",), "https://example.org", 403),
+        (("*", "same"), "null", 101),
     ],
 )
 def test_origins(kit: Any, origins: tuple[str, ...], origin: str | None, status: int) -> None:
@@ -121,6 +126,7 @@ def test_origins(kit: Any, origins: tuple[str, ...], origin: str | None, status:
         ({"sec_websocket_version": "8"}, 426, "Sec-WebSocket-Version"),
         ({"upgrade": "h2c"}, 426, "This is an MQTT broker"),
         ({"connection": "close"}, 426, "This is an MQTT broker"),
+        ({"origin": "a\r\nOrigin: b"}, 400, "Origin"),
         ({"content_length": "5"}, 400, "no valid HTTP"),
         ({"transfer_encoding": "chunked"}, 400, "no valid HTTP"),
     ],

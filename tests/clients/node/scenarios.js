@@ -1,5 +1,6 @@
 // What MQTT.js does with the broker: node scenarios.js NAME HOST PORT VERSION TOPIC
 //
+// HOST may be a URL, such as ws://127.0.0.1:8083/mqtt; PORT means nothing then.
 // VERSION is 3 (MQTT 3.1), 4 (3.1.1) or 5. TOPIC is this run's own. A scenario that holds prints
 // "ok NAME" as its last line and ends with 0; whatever else happens means that it failed.
 
@@ -37,13 +38,14 @@ class Inbox {
 
 /** A connected client, with its `inbox` and its `connack`; `resume` asks for a lasting session. */
 function connect({ resume = false, ...options } = {}) {
-  const settings = { host, port: Number(port), protocolVersion, reconnectPeriod: 0, ...options };
+  const settings = { protocolVersion, reconnectPeriod: 0, ...options };
+  if (!host.includes("://")) Object.assign(settings, { host, port: Number(port) });
   if (protocolVersion === 3) settings.protocolId = "MQIsdp";
   settings.clean = !resume;
   if (resume && protocolVersion === 5) {
     settings.properties = { sessionExpiryInterval: EXPIRY, ...settings.properties };
   }
-  const client = mqtt.connect(settings);
+  const client = host.includes("://") ? mqtt.connect(host, settings) : mqtt.connect(settings);
   client.inbox = new Inbox(client); // before what a resumed session brings
   return new Promise((resolve, reject) => {
     client.once("connect", (connack) => {

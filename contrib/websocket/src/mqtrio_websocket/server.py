@@ -7,14 +7,13 @@ from typing import Final, NoReturn
 import attrs
 from websockets.exceptions import (
     InvalidHeader,
-    InvalidOrigin,
     InvalidUpgrade,
     NegotiationError,
 )
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 import mqtrio
 from mqtrio_websocket.layer import WebSocketLayer, no_log
@@ -27,6 +26,9 @@ _OTHERS: Final = {0x10: "MQTT without WebSocket: use mqtt://", 0x16: "TLS: use w
 #: Methods of HTTP that open no WebSocket.
 _METHODS: Final = (b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 
+#: What may stand among the origins besides origins. "null" is what pages from a file send.
+_WORDS: Final = ("*", "same", "null")
+
 _VERSION: Final = "Sec-WebSocket-Version"
 
 #: Windows of 4 KiB and little memory for the compressor: less than 64 KiB a connection.
@@ -38,10 +40,8 @@ _DEFLATE: Final = ServerPerMessageDeflateFactory(
 def server_factory(settings: WebSocketSettings) -> mqtrio.LayerFactory:
     """Make what makes the layer of each connection; raises ConfigurationError."""
     _check(settings)
-    origins = None if "*" in settings.origins else [None, *map(Origin, settings.origins)]
     protocol = partial(
         ServerProtocol,
-        origins=origins,
         subprotocols=[Subprotocol(each) for each in SUBPROTOCOLS],
         extensions=[_DEFLATE] if settings.compression else None,
         max_size=settings.max_frame_size,
@@ -57,7 +57,7 @@ def _check(settings: WebSocketSettings) -> None:
             raise mqtrio.ConfigurationError(f'paths: {path!r} must begin with "/", or be "*"')
     for origin in settings.origins:
         scheme, _, host = origin.partition("://")
-        if origin not in ("*", "null") and (not scheme or not host or "/" in host):
+        if origin not in _WORDS and (not scheme or not host or "/" in host):
             raise mqtrio.ConfigurationError(
                 f'origins: {origin!r} must look like "https://example.org", without a path'
             )
@@ -120,6 +120,10 @@ class ServerLayer(WebSocketLayer):
         path, _, query = request.path.partition("?")
         if path not in self._settings.paths and "*" not in self._settings.paths:
             self._turn_away(404, "MQTT is not served at this path.", f"no path {path[:100]!r}")
+        origins = request.headers.get_all("Origin")
+        if len(origins) == 1 and not self._admits(origins[0], request.headers.get_all("Host")):
+            said = f"origin {origins[0][:100]!r} is not listed"
+            self._turn_away(403, "Pages of this origin may not connect.", said)
         response = protocol.accept(request)
         if response.status_code != 101:
             self._explain(response.status_code, protocol.handshake_exc)
@@ -133,14 +137,14 @@ class ServerLayer(WebSocketLayer):
         )
         self._open(b"".join(protocol.data_to_send()))
 
+    def _admits(self, origin: str, hosts: list[str]) -> bool:
+        """Whether pages of an origin may connect, to the host that the request names."""
+        listed = self._settings.origins
+        same = "same" in listed and origin.partition("://")[2] in map(str.lower, hosts)
+        return same or origin in listed or "*" in listed
+
     def _explain(self, status: int, error: Exception | None) -> NoReturn:
         """Turn away who is not let in, by what the library found wrong."""
-        if isinstance(error, InvalidOrigin):
-            self._turn_away(
-                status,
-                "Pages of this origin may not connect.",
-                f"origin {error.value!r} is not listed",
-            )
         if isinstance(error, InvalidUpgrade):
             self._turn_away(
                 status,

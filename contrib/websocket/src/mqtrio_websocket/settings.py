@@ -23,8 +23,8 @@ class WebSocketSettings:
     )
     origins: tuple[str, ...] = mqtrio.setting(
         (),
-        'origins whose pages may connect, "https://example.org"; "*" is any; who sends no Origin, '
-        "as all do that are no browsers, may always",
+        'origins whose pages may connect, "https://example.org"; "same" is the one that the Host '
+        'header names, "*" is any; who sends none, as most do that are no browsers, may always',
     )
     trusted_proxies: tuple[str, ...] = mqtrio.setting(
         (), "addresses and networks of the proxies whose X-Forwarded-For is believed"
