@@ -95,6 +95,15 @@ async def test_client_id(version: int, said: str) -> None:
         await peer.expect_closed(0x8E if version == 5 else None)
 
 
+@pytest.mark.parametrize("name", ["$local/worker", "$ended/0/said"])
+async def test_a_client_id_of_the_brokers_own_is_not_given(name: str) -> None:
+    async with open_harness(plugins=[authenticate(Allow(client_id=name))]) as harness:
+        peer = harness.peer("said", version=5)
+        await peer.send(peer.connect_packet())
+        await peer.expect_closed(0x85)
+        assert not harness.broker.sessions()
+
+
 async def test_the_same_client_id_is_not_assigned() -> None:
     async with open_harness(plugins=[authenticate(Allow(client_id="same"))]) as harness:
         peer = await harness.connect("same")

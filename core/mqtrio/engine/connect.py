@@ -85,11 +85,15 @@ def on_connect(connection: Connection, packet: Connect) -> None:
     connection.start(_authenticate(connection, packet, packet.authentication_data))
 
 
-def _check_client_id(packet: Connect) -> None:
-    if packet.client_id.startswith((LOCAL_PREFIX, ENDED_PREFIX)):
+def _check_reserved(client_id: str) -> None:
+    if client_id.startswith((LOCAL_PREFIX, ENDED_PREFIX)):
         raise ProtocolError(
             ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "this client identifier is the broker's own"
         )
+
+
+def _check_client_id(packet: Connect) -> None:
+    _check_reserved(packet.client_id)
     if packet.client_id or packet.version == MQTT_5:
         return
     if packet.version == MQTT_3_1 or not packet.clean_start:  # [MQTT-3.1.3-7], [MQTT-3.1.3-8]
@@ -197,6 +201,7 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
     if answer.username is not None:
         client.username = answer.username
     if answer.client_id is not None:
+        _check_reserved(answer.client_id)
         client.client_id = answer.client_id
         assigned = answer.client_id if answer.client_id != packet.client_id else ""
     if not client.client_id:
