@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.frames import Close
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 import mqtrio
@@ -287,3 +288,57 @@ def test_a_fault_of_the_library_is_no_fault_of_the_peer(
     monkeypatch.setattr(ServerProtocol, "recv_frame", broken)
     with pytest.raises(ZeroDivisionError):
         kit.open().receive(kit.frame(CLOSE, Close(1000, "").serialize()))
+
+
+# -- beside the library's own reading of frames
+
+
+ODD = st.lists(
+    st.tuples(
+        st.sampled_from([DATA, DATA, BEGIN, MIDDLE, LAST, PING, PONG, CLOSE, 0x83, 0xC2, 0x0A]),
+        st.one_of(st.just(b"\x03\xe8"), st.binary(max_size=140)),
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=100)
+@given(frames=ODD, cut=st.integers(0, 1000))
+def test_the_library_reads_the_same(
+    kit: Any, frames: list[tuple[int, bytes, bool]], cut: int
+) -> None:
+    """Data, faults, their codes and the end are those that the library alone finds.
+
+    Two things are done otherwise here: a Close may stand between fragments, as RFC 6455 has it, and
+    what has come of a frame that is not whole is given out.
+    """
+    fragmented = False
+    wire = b""
+    for first, payload, masked in frames:
+        if first == CLOSE and fragmented:
+            continue
+        fragmented = {BEGIN: True, LAST: False}.get(first, fragmented)
+        rarely_unmasked = None if not masked and len(payload) % 5 == 0 else b"mask"
+        wire += kit.frame(first, payload, rarely_unmasked)
+    reference = ServerProtocol(state=OPEN, max_size=None)
+    reference.receive_data(wire)
+    theirs = b"".join(
+        bytes(each.data)
+        for each in reference.events_received()
+        if isinstance(each, Frame) and each.opcode in (Opcode.BINARY, Opcode.CONT)
+    )
+    layer = kit.open()
+    ours = b""
+    failed = False
+    try:
+        for piece in (wire[:cut], b"", wire[cut:], b""):
+            ours += layer.receive(piece)
+    except mqtrio.ProtocolError:
+        failed = True
+    assert ours == theirs
+    assert failed == (reference.parser_exc is not None)
+    assert layer.eof == (reference.close_rcvd is not None and not failed)
+    if failed:
+        assert reference.close_sent is not None
+        assert layer.close()[2:4] == reference.close_sent.code.to_bytes(2, "big")

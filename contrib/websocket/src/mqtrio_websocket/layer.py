@@ -81,7 +81,7 @@ class WebSocketLayer:
         "_left",
         "_max_frame",
         "_max_head",
-        "_pong",
+        "_ping",
         "_protocol",
         "_said",
         "_unpacked",
@@ -110,10 +110,10 @@ class WebSocketLayer:
         self._deflates = False
         self._unpacked = 0
         self._fault: mqtrio.ProtocolError | None = None
-        # Output: what stands before all else, the last ping's answer, what waits for the handshake,
-        # and the last words.
+        # Output: what stands before all else, the last ping (its mask and its payload), what waits
+        # for the handshake, and the last words.
         self._said = b""
-        self._pong = b""
+        self._ping: tuple[bytes, bytes] | None = None
         self._early = b""
         self._farewell = b""
         self._closed = False
@@ -285,10 +285,9 @@ class WebSocketLayer:
         """A whole frame that is no plain data; returns where to go on, the end for nowhere."""
         first = data[at]
         if first == _PING:
-            body = data[start:stop]
             # Only the last one that was not answered yet has to be (RFC 6455, 5.5.3).
-            body = apply_mask(body, data[start - 4 : start]) if self._server else body
-            self._pong = Frame(Opcode.PONG, body).serialize(mask=not self._server)
+            key = data[start - 4 : start] if self._server else b""
+            self._ping = (key, data[start:stop])
         elif first != _PONG:
             self._hand_over(data[at:stop], out)
             if first == _CLOSE:
@@ -334,10 +333,15 @@ class WebSocketLayer:
         if not self.handshake_done:
             self._early += data
             return said
-        if self._pong:
-            said += self._pong
-            self._pong = b""
+        if self._ping is not None:
+            said += self._answer(*self._ping)
+            self._ping = None
         return said + self._frame(data) if data else said
+
+    def _answer(self, key: bytes, body: bytes) -> bytes:
+        """The answer to a ping."""
+        pong = Frame(Opcode.PONG, apply_mask(body, key) if key else body)
+        return pong.serialize(mask=not self._server)
 
     def _frame(self, data: bytes) -> bytes:
         """Bytes of MQTT as one frame, or as several where one would be too large."""
