@@ -288,6 +288,30 @@ def test_a_certificate_for_each_name(ca: Authority) -> None:
         assert ends.tls().server_name == (asked or "")
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_clients_are_judged_alike_whatever_they_ask_for(ca: Authority, version: str) -> None:
+    ours, revoked = ca.issue("door", file="door"), ca.issue("old", file="old")
+    more = ca.issue("other.example")
+    near = server(
+        ca,
+        certificates=(Certificate(certificate=more.certificate, key=more.key),),
+        client_certificates="required",
+        client_ca=ca.file,
+        client_crl=ca.revoke(revoked),
+    )
+    for name in ("localhost", "other.example"):
+        for shown, accepted in ((ours, True), (revoked, False), (None, False)):
+            own = {} if shown is None else {"certificate": shown.certificate, "key": shown.key}
+            far = client(ca, **own)
+            far.maximum_version = getattr(ssl.TLSVersion, version)
+            ends = Ends(near, far, name)
+            if accepted:
+                facts = ends.agree().tls()
+                assert (facts.server_name, facts.certificate.san_dns) == (name, ("door",))
+            else:
+                assert fault(ends).reason_code == ReasonCode.NOT_AUTHORIZED
+
+
 # -- resumption ------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,16 @@ _ROUNDS: Final = 10
 
 def server_context(options: TlsListener) -> ssl.SSLContext:
     """Make the context of a listener; ConfigurationError says what is wrong with its files."""
+    if options.client_certificates == "none":
+        if options.client_ca is not None or options.client_crl is not None:
+            raise mqtrio.ConfigurationError(
+                'client_ca and client_crl mean nothing while client_certificates is "none"'
+            )
+    elif options.client_ca is None:
+        raise mqtrio.ConfigurationError(
+            f"client_certificates = {options.client_certificates!r} needs client_ca: whose "
+            "certificates are good"
+        )
     context = _server_context(options, options)
     names: dict[str, ssl.SSLContext] = {}
     for each in options.certificates:
@@ -51,21 +61,11 @@ def server_context(options: TlsListener) -> ssl.SSLContext:
             if names.setdefault(name.lower(), other) is not other:
                 text = f"has the name {name}, which another one has, too"
                 raise wrong("certificates", each.certificate, text)
+    # All of them, and after they have been tried: OpenSSL asks the context of the certificate that
+    # was chosen whom to trust.
+    for each_context in {context, *names.values()}:
+        _ask_clients(each_context, options)
     context.sni_callback = _by_name(names)
-    if options.client_certificates != "none":
-        if options.client_ca is None:
-            raise mqtrio.ConfigurationError(
-                f"client_certificates = {options.client_certificates!r} needs client_ca: whose "
-                "certificates are good"
-            )
-        load_authorities(context, options.client_ca, "client_ca")
-        if options.client_crl is not None:
-            load_revoked(context, options.client_crl, "client_crl")
-        context.verify_mode = VERIFY[options.client_certificates]
-    elif options.client_ca is not None or options.client_crl is not None:
-        raise mqtrio.ConfigurationError(
-            'client_ca and client_crl mean nothing while client_certificates is "none"'
-        )
     return context
 
 
@@ -110,6 +110,15 @@ def _server_context(options: TlsListener, own: TlsListener | Certificate) -> ssl
     load_key(context, own, own.certificate)
     _check_times(try_certificate(context, own.certificate), own.certificate)
     return context
+
+
+def _ask_clients(context: ssl.SSLContext, options: TlsListener) -> None:
+    """Have a context ask clients for certificates, and judge them, as the options say."""
+    if options.client_ca is not None:
+        load_authorities(context, options.client_ca, "client_ca")
+    if options.client_crl is not None:
+        load_revoked(context, options.client_crl, "client_crl")
+    context.verify_mode = VERIFY[options.client_certificates]
 
 
 def _by_name(names: Mapping[str, ssl.SSLContext]) -> Callable[..., None]:

@@ -57,7 +57,7 @@ class TlsListener:
         ("mqtt",), "protocols that are agreed to where a client proposes some (ALPN)"
     )
     resumption: bool = mqtrio.setting(
-        True, "let clients resume a session, without a full handshake"
+        True, "give clients tickets, with which they resume a session without a full handshake"
     )
 
 
