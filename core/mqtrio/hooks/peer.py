@@ -69,8 +69,8 @@ class HttpFacts:
 class PeerFacts:
     """Who is at the other end, as far as the network knows.
 
-    A layer that learns the real address from a proxy sets `address`, `port` and `local` to the
-    client's, and `via` to the address that the proxy had here.
+    A layer that learns the real address from a proxy sets `address` and `port` to the client's,
+    `local` to False, and `via` to the address that the proxy had here.
     """
 
     #: The peer's address without its port ("192.0.2.7", "2001:db8::7"), as `ipaddress` reads it;

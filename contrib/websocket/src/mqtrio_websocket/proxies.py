@@ -26,7 +26,8 @@ class TrustedProxies:
 
         Each proxy puts the address of its own peer last. So they are read from the end, as far as
         those who have written them are trusted: what stands further left anybody may have written.
-        Raises ProtocolError if a trusted proxy tells no address.
+        Nobody who comes by a proxy is local, whatever it tells: clients of this machine may be let
+        in without a password. Raises ProtocolError if a trusted proxy tells no address.
         """
         if not self._networks or not self._trusts(peer.address):
             return peer
@@ -37,14 +38,13 @@ class TrustedProxies:
             for each in value.split(",")
         ]
         if not told:
-            return peer  # the proxy itself, or somebody who lives at its address
+            # The proxy itself, or somebody of whom it says nothing.
+            return attrs.evolve(peer, local=False)
         for each in reversed(told):
             address, port = _read(each)
             if not self._trusts(str(address)):
                 break
-        return attrs.evolve(
-            peer, address=str(address), port=port, local=address.is_loopback, via=peer.address
-        )
+        return attrs.evolve(peer, address=str(address), port=port, local=False, via=peer.address)
 
     def _trusts(self, text: str) -> bool:
         try:
