@@ -1,8 +1,10 @@
 """Frames to bytes and back: cut anywhere, fragmented, out of order, too large, and the end."""
 
 import struct
+import tracemalloc
 import zlib
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -79,10 +81,24 @@ def test_pings(kit: Any) -> None:
     layer = kit.open()
     assert layer.receive(kit.frame(PING, b"") + kit.frame(PONG, b"whatever")) == b""
     assert layer.send(b"data") == b"\x8a\x00\x82\x04data"
-    # Of many that come at once the last is answered, so that nobody makes us say much.
+    assert layer.send(b"") == b""
+
+
+def test_of_many_pings_the_last_is_answered(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody makes us say much, or work much: the other answers are not even made."""
+    made = []
+    serialize = Frame.serialize
+
+    def counted(frame: Frame, **options: Any) -> bytes:
+        made.append(bytes(frame.data))
+        return serialize(frame, **options)
+
+    monkeypatch.setattr(Frame, "serialize", counted)
+    layer = kit.open()
     assert layer.receive(b"".join(kit.frame(PING, b"%d" % each) for each in range(1000))) == b""
     assert layer.send(b"") == kit.frame(PONG, b"999", key=None)
     assert layer.send(b"") == b""
+    assert made == [b"999"]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +268,25 @@ def test_compressed_frames(kit: Any) -> None:
     assert layer.eof
     assert layer.send(b"late")[0] == 0xC2
     assert layer.close() == b"\x88\x00"
+
+
+def test_a_compressed_frame_byte_by_byte(kit: Any) -> None:
+    """What is held of it is not copied for each byte: a large one would keep us busy for hours."""
+    layer, compressor = deflating(kit)
+    content = Random(1).randbytes(300_000)
+    wire = kit.frame(0xC2, deflate(compressor, content))
+    cut = len(wire) - 3000
+    for start, end in ((0, cut), (cut, cut + 1), (cut + 1, cut + 2)):
+        assert layer.receive(wire[start:end]) == b""
+    tracemalloc.start()
+    try:
+        for at in range(cut + 2, cut + 1000):
+            assert layer.receive(wire[at : at + 1]) == b""
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
+    assert drain(layer, wire[cut + 1000 :]) == content
 
 
 def test_what_swells_is_bounded(kit: Any) -> None:

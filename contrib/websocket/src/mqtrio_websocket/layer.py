@@ -81,6 +81,7 @@ class WebSocketLayer:
         "_left",
         "_max_frame",
         "_max_head",
+        "_needed",
         "_ping",
         "_protocol",
         "_said",
@@ -101,9 +102,11 @@ class WebSocketLayer:
         self._protocol = protocol
         self._max_head = max_head
         self._max_frame = max_frame
-        # Input: what is not understood yet; and of the data frame under way how much is still to
-        # come, its mask from there on, and whether its message goes on after it.
-        self._buffer = b""
+        # Input: what is not understood yet, and how much it must be before it can; and of the data
+        # frame under way how much is still to come, its mask from there on, and whether its
+        # message goes on after it.
+        self._buffer: bytes | bytearray = b""
+        self._needed = 0
         self._left = 0
         self._key = b""
         self._fragmented = False
@@ -175,8 +178,7 @@ class WebSocketLayer:
         if self._fault is not None:
             raise self._fault
         if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+            data = self._fill_up(data)
         if not self.handshake_done:
             data = self._shake_hands(data)
         if not data or self.eof:
@@ -186,6 +188,21 @@ class WebSocketLayer:
         if not out and self._fault is not None:
             raise self._fault
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _fill_up(self, data: bytes) -> bytes:
+        """All that is not understood yet; b"" while it can't be, however small the pieces are."""
+        buffer = self._buffer
+        if not self._needed:
+            self._buffer = b""
+            return bytes(buffer + data)
+        if not isinstance(buffer, bytearray):
+            buffer = self._buffer = bytearray(buffer)
+        buffer += data  # in its place: a large frame may come byte by byte
+        if len(buffer) < self._needed:
+            return b""
+        self._buffer = b""
+        self._needed = 0
+        return bytes(buffer)
 
     def _unframe(self, data: bytes, out: list[bytes]) -> None:
         """Take frames apart; what is no whole header or control frame waits for more."""
@@ -230,7 +247,10 @@ class WebSocketLayer:
                 left = size
                 continue
             stop = start + size
-            if not self._may_come(data[at], size) or stop > end:
+            if not self._may_come(data[at], size):
+                break
+            if stop > end:
+                self._needed = stop - at
                 break
             at = self._whole(data, at, start, stop, out)
             if self._unpacked >= _ENOUGH:
