@@ -37,7 +37,7 @@ def on_pubrec(connection: "Connection", packet: PubRec) -> None:
     assert session is not None
     packet_id = packet.packet_id
     delivery = session.inflight.get(packet_id)
-    if delivery is None or delivery.qos != 2:
+    if delivery is None or delivery.qos != 2 or not delivery.sent:  # it waits for the store
         if packet.reason_code < 0x80:
             code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
             version = connection.decoder.version
