@@ -389,6 +389,54 @@ async def _overflow(harness: Harness, overflow: str, kept: range) -> None:
     await peer.nothing()
 
 
+async def test_a_full_queue_of_what_was_sent_before() -> None:
+    """Nothing of it may be dropped for newer messages, and there is nothing unread yet."""
+    bounds = SMALL | {"queue_messages": 3, "overflow": "drop_oldest"}
+    store = FaultyStore()
+    async with open_harness(store=store, limits=bounds) as harness:
+        peer = await harness.connect("peer", **LASTING)
+        await peer.subscribe("a", 1)
+        await publish(harness, range(6))
+        for number in range(6):
+            await peer.expect(Publish, payload=b"%d" % number)
+        await peer.drop()
+        peer = await back(harness, receive_maximum=1)
+        await publish(harness, range(6, 9))
+        assert await take(peer, 7) == [0, 1, 2, 3, 4, 5, 8]
+        assert dropped(harness) == {"queue_full": 2}
+        await agree(harness, store)
+
+
+async def test_what_is_gone_from_memory_is_not_read_again() -> None:
+    """It stands in the store until the next commit, in the midst of what memory lets go."""
+    bounds = SMALL | {"window_messages": 10, "maximum_inflight": 1, "queue_messages": 6}
+    store = FaultyStore()
+    async with open_harness(store=store, limits=bounds) as harness:
+        peer = await harness.connect("peer", **LASTING)
+        await peer.subscribe("a", 1)
+        other = await harness.connect("other")
+        for number in range(7):
+            lifetime = {4: 5, 5: 6}.get(number)
+            properties = PublishProperties(message_expiry_interval=lifetime)
+            await other.send(Publish("a", b"%d" % number, 1, False, False, number + 1, properties))
+            await other.expect(PubAck, packet_id=number + 1)
+        await peer.expect(Publish, payload=b"0")
+        await trio.sleep(5)
+        store.delay = 3
+        await other.send(Publish("a", b"7", 1, packet_id=10))  # in the place of 4
+        await other.settle()
+        await peer.drop()
+        await trio.sleep(1)
+        await other.send(Publish("a", b"8", 1, packet_id=11))  # in the place of 5
+        await other.expect(PubAck, packet_id=10, reason_code=0)
+        await other.expect(PubAck, packet_id=11, reason_code=0)
+        await agree(harness, store)
+        assert dropped(harness) == {"expired": 2}
+        peer = await back(harness)
+        assert await take(peer, 7) == [0, 1, 2, 3, 6, 7, 8]
+        await agree(harness, store)
+
+
 # -- the end of a session
 
 

@@ -5,6 +5,7 @@ when the window runs low. Whatever happens to a session meanwhile, a page is use
 unread before is still unread.
 """
 
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Final
@@ -86,8 +87,8 @@ class Pages:
         message = delivery.message
         if session.full:
             if core.limits.overflow == "drop_oldest":
-                if not core.deliveries.drop_oldest(session):
-                    assert session.unread is not None
+                # Where nothing is unread and all the rest was sent, there is no older one.
+                if not core.deliveries.drop_oldest(session) and session.unread is not None:
                     session.unread.owed += 1
             elif not self.room(session):
                 core.deliveries.let_go(message)
@@ -138,6 +139,7 @@ class Pages:
                 unread = session.unread = Unread(0, COMMITTED)
                 unread.put = pending
             unread.after = delivery.sequence - 1
+            unread.removed = pending  # something may be gone from between what goes now
             unread.add(message.size, message.expires_at)
             self.core.recorder.references.unread(message.message_id)
             if pending is COMMITTED:
@@ -203,7 +205,9 @@ class Pages:
         core = self.core
         try:
             while self._wanted(session, unread):
-                await wait_committed(unread.removed)
+                await self._removed(unread)
+                if session.unread is not unread:
+                    return
                 if unread.sweep:
                     await self._sweep(session, unread)
                     continue
@@ -226,6 +230,15 @@ class Pages:
         finally:
             unread.reading = False
         self.want(session)
+
+    async def _removed(self, unread: Unread) -> None:
+        """Wait until a page shows nothing that is gone.
+
+        If that could not be committed, it was either in memory and lost with it, or of others.
+        """
+        while unread.removed.state is BatchState.OPEN:
+            with contextlib.suppress(StoreError):
+                await wait_committed(unread.removed)
 
     async def page(self, client_id: str, after: int) -> list[QueuedRow]:
         """The next messages of a queue, a page of them at most."""
