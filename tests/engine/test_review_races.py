@@ -12,6 +12,7 @@ from mqtrio.engine.connection import Connection
 from mqtrio.testing import Harness, Peer, open_harness
 from mqtrio.testing.stores import FaultyStore
 from mqtrio.wire.packets import ConnAck, Disconnect, PubAck, Publish, PubRec, Will
+from tests.engine.agreement import agree
 
 
 def held_by(harness: Harness, client_id: str) -> Connection:
@@ -266,6 +267,40 @@ async def test_a_target_that_comes_back_in_another_version_gets_packets_of_that(
         await back.expect(ConnAck, reason_code=0)
         turn.set()
         assert await payloads(back) == [b"payload"]  # and no length of properties before it
+
+
+@pytest.mark.usefixtures("slices")
+@pytest.mark.parametrize("no_local", [False, True])
+@pytest.mark.parametrize("lost", [0, 8])
+async def test_a_commit_that_fails_between_the_targets_fails_the_whole_message(
+    no_local: bool, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who had it may have lost it, and who is yet to get it can't: no later batch makes it good."""
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        for number in range(9):
+            interval = 1000 if not lost or number == lost else 0
+            target = await harness.connect(f"target {number}", session_expiry_interval=interval)
+            await target.subscribe("a", 1, no_local=no_local)
+            if number == lost:
+                await target.subscribe("b", 1)
+        peer = await harness.connect("peer")
+        await trio.sleep(1)
+        store.hang()
+        await peer.send(Publish("b", b"before", 1, packet_id=1))
+        await peer.settle()
+        store.fail_next()
+        store.fail_next_load(10)
+        turn = trio.Event()
+        monkeypatch.setattr(harness.broker._core, "next_turn", turn.wait)
+        await peer.send(Publish("a", b"promised?", 1, packet_id=2))
+        await until_begun(harness)
+        store.go_on()
+        await peer.expect(PubAck, packet_id=1, reason_code=0x80)
+        turn.set()
+        await peer.expect(PubAck, packet_id=2, reason_code=0x80)
+        await trio.sleep(60)
+        await agree(harness, store)
 
 
 # -- memory

@@ -13,7 +13,7 @@ from mqtrio.state.index import ShareGroup, Subscription, SubscriptionIndex
 from mqtrio.state.message import Message
 from mqtrio.state.session import WIRE_5, Delivery, Session
 from mqtrio.state.topics import has_wildcards
-from mqtrio.store.batch import COMMITTED, Batch, BatchState
+from mqtrio.store.batch import COMMITTED, REFUSED, Batch, BatchState
 
 if TYPE_CHECKING:
     from mqtrio.engine.core import Core
@@ -176,13 +176,16 @@ class Router:
                 done = 0
                 behind.update(core.pressure.congested)
                 yield core.next_turn()
+                if batch.state is BatchState.FAILED:
+                    break  # and nobody else gets it, or the next batch would promise all of it
         behind.update(core.pressure.congested)
         return batch
 
     def _piecemeal(self, route: Route, message: Message) -> Iterator[tuple[Batch | None, int]]:
         """Deliver to a part of the targets with each step; yields its batch and its size.
 
-        The route gets old in between: sessions have ended, or came back in another version.
+        The route gets old in between: sessions have ended, are lost by a failed commit, or came
+        back in another version.
         """
         for group in route.groups:
             for start in range(0, len(group.sessions), SLICE):
@@ -191,6 +194,8 @@ class Router:
                     for session in group.sessions[start : start + SLICE]
                     if not session.ended
                 ]
+                if message.qos and group.qos and any(one.reloading for one in targets):
+                    yield REFUSED, 0  # what it got now would be gone when it is there again
                 alike = Group(
                     group.profile, group.qos, group.retain_as_published, group.identifiers
                 )
@@ -204,6 +209,8 @@ class Router:
                         single.sessions = [session]
                         yield self.deliver_to_group(single, message), 1
         for session, subscriptions in route.picky:
+            if session.reloading and _may_wait(message, session, subscriptions):
+                yield REFUSED, 0
             if not session.ended:
                 yield self._pick(session, subscriptions, message), 1
         for share in route.shares:
