@@ -75,6 +75,8 @@ class BrokerProcess:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        #: Whether it has a process for the writer, which can be killed alone.
+        self.apart = writer == "process"
         self.process: subprocess.Popen[bytes] | None = None
         #: Where its log goes; None: where that of this program goes.
         self.log: IO[str] | None = None
@@ -357,7 +359,7 @@ class Crash:
                 await going.wait()
             await trio.sleep(self.chance.uniform(0.02, 0.8))
             what = self.chance.choice(("broker", "both", "writer"))
-            if self.broker.survivors is not None:
+            if self.broker.survivors is not None or (what == "writer" and not self.broker.apart):
                 what = "both"
             self.kills[what] = self.kills.get(what, 0) + 1
             self.broker.kill(what)
@@ -378,7 +380,7 @@ class Crash:
         wanted = {p.topic: p for p in self.publishers if p.retain and p.last_acknowledged >= 0}
         async with connected(self.broker.port, "reader", 4, False) as peer:
             await peer.subscribe("+/+", 0)
-            with trio.fail_after(30):
+            with trio.move_on_after(30):
                 while wanted:
                     packet = await peer.receive()
                     if isinstance(packet, Publish) and packet.topic in wanted:
@@ -388,6 +390,8 @@ class Crash:
                                 f"{packet.topic} has {int(packet.payload)}, and "
                                 f"{publisher.last_acknowledged} was acknowledged"
                             )
+            if wanted:
+                raise Failure(f"the retained messages of {', '.join(sorted(wanted))} are lost")
             await peer.unsubscribe("+/+")
 
     async def _last_round(self) -> None:
