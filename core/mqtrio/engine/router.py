@@ -169,14 +169,14 @@ class Router:
         done = 0
         for stored, count in self._piecemeal(route, message):
             batch = stored or batch
-            if batch.state is BatchState.FAILED:
+            if _has_failed(batch):
                 break
             done += count
             if done >= SLICE:
                 done = 0
                 behind.update(core.pressure.congested)
                 yield core.next_turn()
-                if batch.state is BatchState.FAILED:
+                if _has_failed(batch):
                     break  # and nobody else gets it, or the next batch would promise all of it
         behind.update(core.pressure.congested)
         return batch
@@ -439,6 +439,10 @@ def _may_wait(message: Message, session: Session, subscriptions: list[Subscripti
     """Whether subscriptions that are looked at one by one may want a message above QoS 0."""
     own = message.client_id == session.client_id
     return any(wanted.qos and not (own and wanted.no_local) for wanted in subscriptions)
+
+
+def _has_failed(batch: Batch) -> bool:
+    return batch.state is BatchState.FAILED
 
 
 def has_room(subscription: Subscription) -> bool:
