@@ -31,6 +31,7 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
         ),
     },
     "no-aliases": {"limits": Limits(topic_alias_maximum=0)},
+    "websocket": {"listen": ["ws://127.0.0.1:0"]},
     "limited-qos-0": {"session": SessionRules(maximum_qos=0)},
 }
 
@@ -41,7 +42,7 @@ async def main() -> None:
         brokers = {}
         for name, settings in PROFILES.items():
             brokers[name] = await stack.enter_async_context(
-                mqtrio.open_broker(listen=["mqtt://127.0.0.1:0"], **settings)
+                mqtrio.open_broker(**{"listen": ["mqtt://127.0.0.1:0"]} | settings)
             )
         ports = {name: broker.listeners[0].port for name, broker in brokers.items()}
         print(json.dumps(ports), flush=True)
