@@ -380,18 +380,24 @@ class Broker:
         """Counters and sizes as they are now."""
         core = self._core
         counted = core.statistics
+        references = core.recorder.references
         return BrokerStatistics(
             uptime=core.clock.monotonic() - counted.started,
             clients=len(core.sessions.holders),
             sessions=len(core.sessions.by_id),
             subscriptions=len(core.router.index),
+            shared_subscriptions=core.router.index.shared,
             retained=len(core.retained),
+            messages_held=core.deliveries.held + references.away,
+            payload_bytes_held=core.deliveries.held_bytes + references.away_bytes,
             memory=core.memory,
             bytes_received=counted.bytes_received,
             bytes_sent=counted.bytes_sent,
             packets_received=counted.packets_received,
+            packets_sent=counted.packets_sent,
             messages_received=counted.messages_received,
             messages_sent=counted.messages_sent,
+            sockets_accepted=counted.sockets_accepted,
             connections_opened=counted.connections_opened,
             connections_closed=counted.connections_closed,
             crashes=counted.crashes,

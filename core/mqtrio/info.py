@@ -57,13 +57,18 @@ class BrokerStatistics:
     clients: int
     sessions: int
     subscriptions: int
+    shared_subscriptions: int
     retained: int
+    messages_held: int
+    payload_bytes_held: int
     memory: int
     bytes_received: int
     bytes_sent: int
     packets_received: int
+    packets_sent: int
     messages_received: int
     messages_sent: int
+    sockets_accepted: int
     connections_opened: int
     connections_closed: int
     crashes: int

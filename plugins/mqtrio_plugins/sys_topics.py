@@ -39,11 +39,16 @@ _VALUES: Final[Mapping[str, Callable[[BrokerStatistics], object]]] = {
     "clients/inactive": lambda now: now.sessions - now.clients,
     "clients/total": lambda now: now.sessions,
     "messages/received": lambda now: now.packets_received,
+    "messages/sent": lambda now: now.packets_sent,
+    "messages/stored": lambda now: now.messages_held,
     "publish/messages/received": lambda now: now.messages_received,
     "publish/messages/sent": lambda now: now.messages_sent,
     "publish/messages/dropped": lambda now: sum(now.dropped.values()),
     "retained messages/count": lambda now: now.retained,
-    "subscriptions/count": lambda now: now.subscriptions,
+    "shared_subscriptions/count": lambda now: now.shared_subscriptions,
+    "store/messages/count": lambda now: now.messages_held,
+    "store/messages/bytes": lambda now: now.payload_bytes_held,
+    "subscriptions/count": lambda now: now.subscriptions - now.shared_subscriptions,
     # Ours:
     "crashes": lambda now: now.crashes,
     "stalls": lambda now: now.stalls,
@@ -56,9 +61,11 @@ _COUNTERS: Final[Mapping[str, Callable[[BrokerStatistics], int]]] = {
     "bytes/sent": lambda now: now.bytes_sent,
     "connections": lambda now: now.connections_opened,
     "messages/received": lambda now: now.packets_received,
+    "messages/sent": lambda now: now.packets_sent,
     "publish/received": lambda now: now.messages_received,
     "publish/sent": lambda now: now.messages_sent,
     "publish/dropped": lambda now: sum(now.dropped.values()),
+    "sockets": lambda now: now.sockets_accepted,
 }
 
 #: Name of an average -> the seconds after which what was before counts for 1/e.

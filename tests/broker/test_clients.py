@@ -176,6 +176,11 @@ async def test_statistics(harness: Harness, autojump_clock: MockClock) -> None:
     assert now.messages_sent == 1
     # CONNECT, SUBSCRIBE, PUBLISH, PUBACK; CONNECT, DISCONNECT
     assert now.packets_received == 6
+    # CONNACK, SUBACK, PUBACK, PUBLISH; CONNACK
+    assert now.packets_sent == 5
+    assert now.sockets_accepted == 2
+    assert now.shared_subscriptions == 0
+    assert (now.messages_held, now.payload_bytes_held) == (1, 100)
     assert now.bytes_received > 100
     assert now.bytes_sent > 100
     assert (now.crashes, now.stalls, now.dropped, now.refused) == (0, 0, {}, {})

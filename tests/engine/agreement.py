@@ -45,6 +45,7 @@ def in_memory(core: Core, like: StoredState) -> StoredState:
         assert message.message_id == number
         assert message.references, f"nobody holds {message!r} any more"
         state.messages[number] = _message(core, message)
+    _counts(core, [like.messages[number] for number in unread if number not in held])
     for kept in core.retained.match("#"):
         state.retained[kept.topic] = _retained(core, kept)
     for kept in core.retained.match("$x/#"):
@@ -57,6 +58,19 @@ def in_memory(core: Core, like: StoredState) -> StoredState:
         due = like.wills[client_id].due if client_id in like.wills else None
         state.wills[client_id] = _will(pending, due)
     return state
+
+
+def _counts(core: Core, away: list[MessagePut]) -> None:
+    """Messages are counted once, wherever they are; `away` are those that memory doesn't hold."""
+    sessions = {*core.sessions.by_id.values(), *core.sessions.local}
+    holders = [delivery.message for session in sessions for delivery in session.deliveries()]
+    for topic_filter in ("#", "$x/#"):
+        holders += filter(None, core.retained.match(topic_filter))
+    payloads = [len(message.payload) for message in set(holders)]
+    deliveries, references = core.deliveries, core.recorder.references
+    assert (deliveries.held, deliveries.held_bytes) == (len(payloads), sum(payloads))
+    payloads = [len(message.payload) for message in away]
+    assert (references.away, references.away_bytes) == (len(payloads), sum(payloads))
 
 
 def _session(core: Core, session: Session, like: StoredState, state: StoredState) -> None:

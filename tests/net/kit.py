@@ -30,6 +30,7 @@ WAIT, BUDGET = 1, 4
 
 class Statistics:
     bytes_sent = 0
+    packets_sent = 0
 
 
 class Connection:
@@ -39,6 +40,7 @@ class Connection:
         self.core = core
         self.link = link
         self.out: list[bytes] = []
+        self.extra_parts = 0
         self.hold = 0
         self.blocked = False
         self.announced = True

@@ -190,6 +190,92 @@ async def test_calls_of_plugins(autojump_clock: MockClock) -> None:
         assert re.fullmatch(r"\d+\.\d{9}", now["plugins/sys_topics/client_connected/p99"])
 
 
+async def test_what_waits_is_under_way_or_retained(autojump_clock: MockClock) -> None:
+    """Each message counts once, also where only the store has it, and after a restart."""
+    store = FaultyStore()
+    small: dict[str, Any] = {"page_messages": 2, "window_messages": 4}
+    names = ("messages/stored", "store/messages/count", "store/messages/bytes")
+
+    async def counted(harness: Harness) -> list[int]:
+        """Those of clients: without what the plugin has retained itself."""
+        await trio.sleep(21)
+        own = harness.broker.retained("$SYS/#")
+        now = harness.broker.statistics()
+        count, same, size = (int(said(harness)[name]) for name in names)
+        assert count == same == now.messages_held
+        # A number of another length may have replaced one after it was counted.
+        assert abs(now.payload_bytes_held - size) <= 20
+        sizes = sum(len(message.payload) for message in own)
+        return [now.messages_held - len(own), now.payload_bytes_held - sizes]
+
+    async with open_harness(
+        plugins=[sys_topics(plugins=False)], store=store, limits=small
+    ) as harness:
+        await trio.sleep(1)
+        assert await counted(harness) == [0, 0]
+        for name in ("ann", "bob"):
+            peer = await harness.connect(name, session_expiry_interval=1000)
+            await peer.subscribe("a", qos=1)
+            await peer.drop()
+        for _ in range(10):
+            await harness.broker.publish("a", b"x" * 10, qos=1)
+        assert await counted(harness) == [10, 100]
+        await harness.broker.publish("a", b"x" * 7, qos=1, retain=True)
+        await harness.broker.publish("b", b"x" * 5, retain=True)
+        assert await counted(harness) == [12, 112]
+        ann = harness.peer("ann")
+        await ann.connect(clean_start=False, session_expiry_interval=1000)
+        for _ in range(11):
+            await ann.message()
+        assert await counted(harness) == [12, 112]
+        await ann.disconnect()
+    async with open_harness(
+        plugins=[sys_topics(plugins=False)], store=store, limits=small
+    ) as harness:
+        # What is retained is stored apart from what waits.
+        assert await counted(harness) == [13, 119]
+        bob = harness.peer("bob")
+        await bob.connect(clean_start=False)
+        for _ in range(11):
+            await bob.message()
+        assert await counted(harness) == [2, 12]
+        await harness.broker.publish("a", retain=True)
+        await harness.broker.publish("b", retain=True)
+        assert await counted(harness) == [0, 0]
+
+
+async def test_shared_subscriptions(autojump_clock: MockClock) -> None:
+    async with open_harness(plugins=[sys_topics()]) as harness:
+        ann = await harness.connect("ann")
+        await ann.subscribe("a")
+        for name in ("$share/g/a", "$share/g/a", "$share/h/a"):
+            await ann.subscribe(name)
+        bob = await harness.connect("bob")
+        await bob.subscribe("$share/g/a")
+        await trio.sleep(11)
+        assert said(harness)["subscriptions/count"] == "1"
+        assert said(harness)["shared_subscriptions/count"] == "3"
+        await ann.unsubscribe("$share/g/a")
+        await bob.disconnect()
+        await trio.sleep(10)
+        assert said(harness)["subscriptions/count"] == "1"
+        assert said(harness)["shared_subscriptions/count"] == "1"
+        assert harness.broker.statistics().subscriptions == 2
+
+
+async def test_connections_and_packets(autojump_clock: MockClock) -> None:
+    async with open_harness(plugins=[sys_topics()]) as harness:
+        await trio.sleep(1)
+        ann = await harness.connect("ann")
+        await ann.ping()
+        harness.peer("silent")
+        await trio.sleep(21)
+        now = said(harness)
+        assert now["messages/sent"] == "2"
+        assert float(now["load/messages/sent/1min"]) > 0
+        assert float(now["load/sockets/1min"]) > float(now["load/connections/1min"]) > 0
+
+
 def at(uptime: float, received: int) -> BrokerStatistics:
     values: dict[str, Any] = dict.fromkeys(BrokerStatistics.__slots__, 0)
     values = {name: 0 for name in values if name not in ("__weakref__", "dropped", "refused")}

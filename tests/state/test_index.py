@@ -243,6 +243,7 @@ def test_index_agrees_with_matches(steps: list[tuple[bool, int, str]], topics: l
             removed = index.remove(sessions[number], topic_filter)
             assert removed is model.pop((number, topic_filter), None)
     assert len(index) == len(model)
+    assert index.shared == sum(name.startswith("$share/") for _, name in model)
     assert interest == {subscription.pattern for subscription in model.values()}
     for topic in topics:
         match = index.match(topic)

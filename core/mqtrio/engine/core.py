@@ -253,6 +253,7 @@ class Core:
         self.now = self.clock.monotonic()
         if self.stopping:
             return None
+        self.statistics.sockets_accepted += 1
         client: ClientFacts | None = None
         if self.hooks.accept:
             client = ClientFacts.of(link.peer)

@@ -27,16 +27,27 @@ REPLAY_AHEAD: Final = 256
 
 
 class Deliveries:
-    """Moves messages from queues into windows and out of them."""
+    """Moves messages from queues into windows and out of them.
 
-    __slots__ = ("core",)
+    `held` are the messages that memory holds, each counted once, however many have it, and
+    `held_bytes` their payloads.
+    """
+
+    __slots__ = ("core", "held", "held_bytes")
 
     def __init__(self, core: "Core") -> None:
         self.core = core
+        self.held = 0
+        self.held_bytes = 0
 
     def hold(self, message: Message) -> None:
         """One more queue, window or topic holds `message`."""
-        self.core.memory += PLACE if message.references else PLACE + message.size
+        if message.references:
+            self.core.memory += PLACE
+        else:
+            self.core.memory += PLACE + message.size
+            self.held += 1
+            self.held_bytes += len(message.payload)
         message.references += 1
 
     def let_go(self, message: Message) -> None:
@@ -47,6 +58,8 @@ class Deliveries:
             core.memory -= PLACE
         else:
             core.memory -= PLACE + message.size
+            self.held -= 1
+            self.held_bytes -= len(message.payload)
             if message.message_id:
                 core.recorder.message_gone(message)
 

@@ -98,6 +98,8 @@ class LinkConnection(Protocol):
     link: Link
     #: Frames that have not been handed to the link.
     out: list[bytes]
+    #: How many more parts than packets `out` has; the link sets it to 0 when it empties `out`.
+    extra_parts: int
     #: Why it may not go on with its input, as bits; 0: it may.
     hold: int
     #: Set by the link: the peer does not take what has been sent; `drained` follows.
@@ -142,6 +144,8 @@ class LinkStatistics(Protocol):
     """The counters that links keep; received bytes are counted by the connection."""
 
     bytes_sent: int
+    #: MQTT packets taken out of `out` to be sent.
+    packets_sent: int
 
 
 class LinkSettings(Protocol):

@@ -45,11 +45,12 @@ Owed = tuple[Batch, bytes | list[bytes], bytes | None, Settled | None]
 class Output:
     """The half of a connection that writes (the other one is connection.py).
 
-    `out` are the frames for the link; while it is `blocked`, `queued` counts the bytes that the
-    client has not taken. `owed` are answers whose promise is not stored yet, in MQTT's order:
-    `owing` in all, of which `owed_pubacks` are PUBACKs, many of them together where they can be.
-    `progress` counts the bytes taken, `settled` those of acknowledged messages; `slow`: there was
-    too little of both for too long. `stalled` are the publishers that wait for this client.
+    `out` are the frames for the link, `extra_parts` more of them than packets; while it is
+    `blocked`, `queued` counts the bytes that the client has not taken. `owed` are answers whose
+    promise is not stored yet, in MQTT's order: `owing` in all, of which `owed_pubacks` are PUBACKs,
+    many of them together where they can be. `progress` counts the bytes taken, `settled` those of
+    acknowledged messages; `slow`: there was too little of both for too long. `stalled` are the
+    publishers that wait for this client.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Output:
         "hold",
         "closed",
         "out",
+        "extra_parts",
         "blocked",
         "queued",
         "owed",
@@ -86,6 +88,7 @@ class Output:
         self.hold = 0
         self.closed = False
         self.out: list[bytes] = []
+        self.extra_parts = 0
         self.blocked = False
         self.queued = 0
         self.owed: deque[Owed] | None = None
@@ -216,6 +219,7 @@ class Output:
         self.owed_pubacks -= len(pubacks)
         if batch.state is BatchState.DONE:
             self.write(b"".join(pubacks))
+            self.extra_parts -= len(pubacks) - 1
         elif self.version5:
             for puback in pubacks:
                 if batch.full:
@@ -294,6 +298,7 @@ class Output:
         if not out:
             self.core.dirty.append(self)
         out += (head, PACKET_IDS[packet_id], tail)
+        self.extra_parts += 2
         return None
 
     def _frame(

@@ -1,6 +1,5 @@
 """What the engine does, as changes for the store; none is built while the store isn't durable."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,6 +29,7 @@ from mqtrio.store.changes import (
     stored_properties,
 )
 from mqtrio.store.journal import Failure, Journal
+from mqtrio.store.protocol import Loaded
 
 if TYPE_CHECKING:
     from mqtrio.engine.connection import Connection
@@ -256,7 +256,7 @@ class Recorder:
             return
         del self.messages[message_id]
         message.message_id = 0
-        if self.core.sessions.reloading or references.let_go(message_id):
+        if self.core.sessions.reloading or references.let_go(message_id, len(message.payload)):
             return
         if not self.drafts.gone(message):
             self.journal.append(MessageRemoved(message_id), lazy=True)
@@ -283,9 +283,9 @@ class Recorder:
             if message is not None:
                 message.message_id = 0
 
-    def messages_known(self, references: Mapping[int, int]) -> None:
+    def messages_known(self, loaded: Loaded) -> None:
         """Lost sessions are there again: remove the messages that nobody needs."""
-        self.references.known(references, self.messages)
+        self.references.known(loaded, self.messages)
         for message_id in sorted(self.references.unneeded(self.messages)):
             self.journal.append(MessageRemoved(message_id), lazy=True)
         unsure, self._unsure = self._unsure, set()

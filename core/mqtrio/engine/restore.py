@@ -50,7 +50,7 @@ class Restorer:
                 break
         loaded = await self.store.load()
         core.recorder.continue_after(loaded.highest_message_id)
-        core.recorder.references.restore(loaded.references)
+        core.recorder.references.restore(loaded)
         for each in loaded.sessions.values():
             self._session(each)
         for client_id, will in loaded.wills.items():
@@ -117,7 +117,7 @@ class Restorer:
         for client_id in client_ids:
             if client_id in loaded.wills:
                 self._will(client_id, loaded.wills[client_id])
-        core.recorder.messages_known(loaded.references)
+        core.recorder.messages_known(loaded)
         core.flush()
 
     # -- parts

@@ -36,7 +36,7 @@ def delivery_of_row(core: "Core", row: QueuedRow) -> Delivery:
     put = row.message
     recorder = core.recorder
     message = recorder.messages.get(put.message_id)
-    recorder.references.read(put.message_id, message is not None)
+    recorder.references.read(put.message_id, message is not None, len(put.payload))
     if message is None:
         message = message_of_row(core, put, put.retain)
         message.message_id = put.message_id

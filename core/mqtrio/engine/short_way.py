@@ -229,4 +229,5 @@ def _send(router: "Router", group: Group, message: Message) -> Batch | None:
         if not out:
             dirty.append(outlet)  # type: ignore[arg-type]  # only wires share frames
         out += (frame[0], PACKET_IDS[packet_id], frame[1])
+        outlet.extra_parts += 2  # type: ignore[attr-defined]  # only wires share frames
     return batch

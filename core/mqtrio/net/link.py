@@ -105,10 +105,18 @@ class BaseLink:
 
     def encode(self) -> bytes:
         """Take all out of the outbox, which is not empty, as bytes for the outermost side."""
-        out = self.conn.out
+        conn = self.conn
+        out = conn.out
+        self.core.statistics.packets_sent += len(out) - conn.extra_parts
+        conn.extra_parts = 0
         data = b"".join(out) if len(out) > 1 else out[0]
         out.clear()
         return data if self.layer is None else self.layer.send(data)
+
+    def discard(self) -> None:
+        """Empty the outbox of what will never be sent."""
+        self.conn.out.clear()
+        self.conn.extra_parts = 0
 
     def __repr__(self) -> str:
         states = ("open", "closing", "parting", "lingering", "gone")

@@ -66,9 +66,12 @@ class SocketLink(BaseLink):
     def flush(self) -> None:
         """Send the outbox with one system call."""
         if self.tail is None:
-            out = self.conn.out
+            conn = self.conn
+            out = conn.out
             if out:
                 if self.layer is None:  # `encode`, without its call
+                    self.core.statistics.packets_sent += len(out) - conn.extra_parts
+                    conn.extra_parts = 0
                     data = b"".join(out) if len(out) > 1 else out[0]
                     out.clear()
                 else:
@@ -171,7 +174,7 @@ class SocketLink(BaseLink):
             self.sock.close()
             self.tail = None
             self.said = b""
-            self.conn.out.clear()
+            self.discard()
             if self.conn.closed:
                 self.conn.link = NO_LINK
 
@@ -249,7 +252,7 @@ class SocketLink(BaseLink):
         self.deaf = True
         self.tail = None
         self.said = b""
-        self.conn.out.clear()
+        self.discard()
         self._drained()
         if self.state != OPEN:
             self.dispose()

@@ -96,7 +96,7 @@ class StreamLink(BaseLink):
             self.state = GONE
             if not self.conn.closed:
                 self._turn(self.conn.lost)
-            self.conn.out.clear()
+            self.discard()
             self.conn.link = NO_LINK
             await trio.aclose_forcefully(self._stream)
 

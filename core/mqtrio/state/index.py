@@ -190,14 +190,14 @@ class _Node:
 
 
 class SubscriptionIndex:
-    """All subscriptions of a broker.
+    """All subscriptions of a broker; `shared` is the number of the shared ones among them.
 
     `on_interest(pattern, wanted)` is called when a pattern gets its first subscription (True) and
     when it has lost its last (False), plain and shared counted together, after the change. It must
     not change the index itself.
     """
 
-    __slots__ = ("_on_interest", "_entries", "_root", "_wildcards", "_size")
+    __slots__ = ("_on_interest", "_entries", "_root", "_wildcards", "_size", "shared")
 
     def __init__(self, on_interest: Callable[[str, bool], None] | None = None) -> None:
         self._on_interest = on_interest
@@ -205,6 +205,7 @@ class SubscriptionIndex:
         self._root = _Node()
         self._wildcards = 0  # patterns in the trie
         self._size = 0
+        self.shared = 0
 
     def __len__(self) -> int:
         """The number of subscriptions."""
@@ -235,6 +236,7 @@ class SubscriptionIndex:
             replaced = group._add(subscription)
         if replaced is None:
             self._size += 1
+            self.shared += subscription.group is not None
         if new and self._on_interest is not None:
             self._on_interest(pattern, True)
         return replaced
@@ -260,6 +262,7 @@ class SubscriptionIndex:
         if removed is None:
             return None
         self._size -= 1
+        self.shared -= name is not None
         if not entry.plain and not entry.groups:
             del self._entries[pattern]
             if has_wildcards(pattern):

@@ -39,6 +39,8 @@ class MemoryStore:
             {message_id: count for message_id, count in state.references.items() if count > 1}
             | dict.fromkeys(state.unreferenced(), 0),
             state.highest_message_id,
+            len(state.references),
+            sum(len(state.messages[message_id].payload) for message_id in state.references),
         )
 
     def _session(self, client_id: str) -> LoadedSession:

@@ -52,6 +52,9 @@ class Loaded:
     references: Mapping[int, int]
     #: New messages get ids above this.
     highest_message_id: int
+    #: Messages that queue entries refer to, and how long their payloads are together, in bytes.
+    queued_messages: int
+    queued_payloads: int
 
 
 @define(frozen=True)
@@ -82,7 +85,7 @@ class Store(Protocol):
     async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
         """Sessions, wills and counters, but no queue; None: all, else of these client identifiers.
 
-        `references` and `highest_message_id` are always those of the whole store. An unknown
+        `references` and all below it are always those of the whole store. An unknown
         client identifier is no error. Loading everything is the first call of a run; it drops
         messages that nothing refers to.
         """

@@ -246,6 +246,8 @@ async def _compare(store: Store, state: StoredState, what: str) -> None:
     same(f"{what} the wills", dict(got.wills), dict(wanted.wills))
     same(f"{what} references", dict(got.references), dict(wanted.references))
     same(f"{what} highest_message_id", got.highest_message_id, wanted.highest_message_id)
+    same(f"{what} queued_messages", got.queued_messages, wanted.queued_messages)
+    same(f"{what} queued_payloads", got.queued_payloads, wanted.queued_payloads)
     for topic_filter in (None, "#", "t/+", "t/#"):
         same(
             f"{what} the retained messages of {topic_filter!r}",
@@ -340,6 +342,9 @@ async def _some_sessions(opener: _Opener) -> None:
     same("load(['a', 'nobody']): the wills", dict(loaded.wills), {"a": _WILL})
     same("load(['a', 'nobody']): references", dict(loaded.references), {7: 2, 8: 0})
     same("load(['a', 'nobody']): highest_message_id", loaded.highest_message_id, 8)
+    same("load(['a', 'nobody']): queued_messages", loaded.queued_messages, 1)
+    payloads = len(_MESSAGE.payload)
+    same("load(['a', 'nobody']): queued_payloads", loaded.queued_payloads, payloads)
     await store.close()
 
 

@@ -19,8 +19,9 @@ PAGE_SIZE: Final = 4096
 #: Kibibytes of pages that are held in memory.
 _CACHE: Final = 32 * 1024
 
-#: (sessions as `records.loaded_session` takes them, wills, references, highest message id)
-LoadedRows: TypeAlias = tuple[list[Row], list[Row], list[tuple[int, int]], int]
+#: (sessions as `records.loaded_session` takes them, wills, references, highest message id, messages
+#: that entries refer to and the bytes of their payloads)
+LoadedRows: TypeAlias = tuple[list[Row], list[Row], list[tuple[int, int]], int, int, int]
 
 #: Messages with more than one entry, and those with none.
 _SHARED_MESSAGES: Final = "SELECT message, count(*) FROM queue GROUP BY message HAVING count(*) > 1"
@@ -137,14 +138,16 @@ class Database:
                     "DELETE FROM messages WHERE id NOT IN (SELECT message FROM queue)"
                 )
                 references = self._rows(_SHARED_MESSAGES)
-                return (self._all_sessions(), self._wills(), references, self._highest())
-            sessions: list[Row] = []
+                sessions = self._all_sessions()
+                return (sessions, self._wills(), references, self._highest(), *self._queued())
+            sessions = []
             wills: list[Row] = []
             for client_id in client_ids:
                 sessions += self._all_sessions("WHERE client_id = ?", (client_id,))
                 wills += self._rows("SELECT * FROM wills WHERE client_id = ?", (client_id,))
             references = self._rows(f"{_SHARED_MESSAGES} UNION ALL {_UNUSED_MESSAGES}")
-            return (sessions, wills, references, self._highest())
+            queued = self._queued("WHERE id IN (SELECT message FROM queue)")
+            return (sessions, wills, references, self._highest(), *queued)
 
     def _all_sessions(self, where: str = "", values: Row = ()) -> list[Row]:
         chosen = f"(SELECT id FROM sessions {where})"
@@ -185,6 +188,12 @@ class Database:
     def _highest(self) -> int:
         (highest,) = self.connection.execute("SELECT ifnull(max(id), 0) FROM messages").fetchone()
         return int(highest)
+
+    def _queued(self, where: str = "") -> tuple[int, int]:
+        ((count, size),) = self._rows(
+            f"SELECT count(*), ifnull(sum(length(payload)), 0) FROM messages {where}"
+        )
+        return count, size
 
     def queued(self, client_id: str, after: int, limit: int, size: int | None = None) -> list[Row]:
         """Give a page of a queue, as rows for `records.queued_row`."""

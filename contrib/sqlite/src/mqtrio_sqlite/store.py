@@ -45,14 +45,14 @@ class SqliteStore:
     async def load(self, client_ids: Collection[str] | None = None) -> Loaded:
         """See mqtrio.Store."""
         chosen = None if client_ids is None else list(client_ids)
-        sessions, wills, references, highest = await self._writer.call("load", chosen)
+        sessions, wills, references, *counters = await self._writer.call("load", chosen)
         loaded = [loaded_session(row) for row in sessions]
         puts = [will_put(row) for row in wills]
         return Loaded(
             {each.session.client_id: each for each in loaded},
             {put.client_id: put for put in puts},
             dict(references),
-            highest,
+            *counters,
         )
 
     async def commit(self, changes: Sequence[Change]) -> None:
