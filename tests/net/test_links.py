@@ -7,8 +7,21 @@ import trio
 from trio.testing import MockClock
 
 from mqtrio.errors import ProtocolError
+from mqtrio.net import link as link_module
 from mqtrio.net.link import LINGER, UNSENT_ANSWERS
-from tests.net.kit import FRAMED, WAIT, Core, Framing, Rig, Xor, let_run, pattern, rig, until
+from tests.net.kit import (
+    FRAMED,
+    WAIT,
+    Connection,
+    Core,
+    Framing,
+    Rig,
+    Xor,
+    let_run,
+    pattern,
+    rig,
+    until,
+)
 
 MEGABYTE = 1 << 20
 
@@ -512,3 +525,28 @@ def test_the_kit_is_an_engine() -> None:
 
     core: LinkCore = Core()
     assert core.work == 0
+
+
+async def test_what_a_layer_takes_is_work(net: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few bytes it was: they may be many frames, or unpack to much."""
+    clock = [0.0]
+
+    class Slow(Xor):
+        def receive(self, data: bytes) -> bytes:
+            clock[0] += 0.001 if data else 0.0
+            return super().receive(data)
+
+    work: list[int] = []
+    receive = Connection.receive
+
+    def noted(conn: Connection, data: bytes) -> None:
+        work.append(conn.core.work)
+        receive(conn, data)
+
+    monkeypatch.setattr(Connection, "receive", noted)
+    monkeypatch.setattr(link_module, "perf_counter", lambda: clock[0])
+    client = await net.connect((Slow,))
+    for text in (b"echo 1\n", b"echo 2\n"):
+        await client.send(Xor.turn(text))
+        await client.exactly(2)
+    assert work[-1] == pytest.approx(10_000, abs=10)

@@ -438,3 +438,37 @@ async def test_certificates_are_reloaded_and_connections_stay(ca: Authority, mak
 def test_the_plugins_need_no_settings() -> None:
     assert Tls(None, name="tls").name == "tls"
     assert ClientCertificatesSettings().username_from == "cn"
+
+
+async def test_behind_a_proxy(ca: Authority) -> None:
+    """The PROXY header stands in front of the handshake, and may come together with its begin."""
+    watching = Watching()
+    listener = Listener(
+        url="mqtts://127.0.0.1:0",
+        tls=tls(ca, **mutual(ca)),
+        proxy_protocol=True,
+        trusted_proxies=("127.0.0.1",),
+    )
+    door = ca.issue("door", common_name="door", file="door")
+    context = client_context(
+        TlsClient(ca=ca.file, certificate=door.certificate, key=door.key),
+    )
+    header = b"PROXY TCP4 203.0.113.7 192.0.2.1 5555 8883\r\n"
+    with trio.fail_after(PATIENCE):
+        async with mqtrio.open_broker(listener, plugins=[by_certificate(), watching]) as broker:
+            layer = TlsLayer(context, server_side=False, server_name="localhost")
+            stream = await trio.open_tcp_stream("127.0.0.1", broker.listeners[0].port)
+            async with stream:
+                await stream.send_all(header[:10])
+                await stream.send_all(header[10:] + layer.send(CONNECT))
+                answer = b""
+                while not answer:
+                    answer = layer.receive(bytes(await stream.receive_some()))
+                    said = layer.send(b"")
+                    if said:
+                        await stream.send_all(said)
+                assert answer == CONNACK
+    (client,) = watching.clients
+    assert (client.address, client.username) == ("203.0.113.7", "door")
+    assert client.via == "127.0.0.1"
+    assert client.tls is not None

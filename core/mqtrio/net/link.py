@@ -1,5 +1,6 @@
 """What every link does, whatever carries its bytes: the way through the layers."""
 
+from time import perf_counter
 from typing import Final, Never
 
 from mqtrio.engine.link import LinkConnection, LinkCore, PeerFacts
@@ -26,6 +27,9 @@ SEND_WORK: Final = 8
 #: Bytes that weigh one unit of a turn's work, as a power of two: with it 256 KiB weigh as much
 #: as 32 packets, which is what copying them costs.
 BYTES_PER_WORK: Final = 9
+
+#: Units of work in a second, for what is charged by the clock.
+WORK_PER_SECOND: Final = 10_000_000
 
 #: Most bytes of answers by layers (to pings, say) that may wait behind an unsent tail.
 UNSENT_ANSWERS: Final = 64 * 1024
@@ -79,7 +83,12 @@ class BaseLink:
             self.core.work += self.handshake_work
             self.handshake_work = 0
         while True:
+            begin = perf_counter()
             inside = layer.receive(data)
+            if self.agreed:
+                # By the clock: bytes don't tell how many frames, or how much when unpacked, they
+                # are. That of a handshake was charged.
+                self.core.work += int((perf_counter() - begin) * WORK_PER_SECOND)
             said = layer.send(b"")
             if said:
                 self.transmit(said)
