@@ -3,7 +3,8 @@
 Runs are interleaved (ours, mosquitto, ours, ...), the table shows medians: deliveries a second
 (connects, for idle), the broker's CPU microseconds for each, latency, bytes for an idle connection,
 and how many messages were lost, doubled or out of order, which is none for a run that counts.
-CPU for each delivery is the steadier figure on a busy machine. Needs Linux, cc and mosquitto.
+CPU for each delivery is the steadier figure on a busy machine. Needs Linux, cc and mosquitto;
+scenarios over TLS need mqtrio-tls and the headers of OpenSSL (libssl-dev).
 
 scenarios:
 """
@@ -26,6 +27,8 @@ def main() -> int:
     allow_many_descriptors()
     for name in ("mqload", "pingpong"):
         build(name)
+    if any(SCENARIOS[name].transport == "tls" for name in arguments.scenarios):
+        build("mqload", tls=True)
     say = print if not arguments.json else _nothing
     for key, value in machine().items():
         say(f"{key:10} {value}")

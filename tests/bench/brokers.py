@@ -11,13 +11,23 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+import trustme
 from attrs import define
 
 from tests.bench.scenarios import Transport
 
 BROKER_CORE = "0"
 DEFAULT_COMMAND = f"{sys.executable} -m mqtrio serve --listen {{scheme}}://127.0.0.1:{{port}}"
+
+#: Ours where a configuration is needed; with server.pem and server.key beside it.
+CONFIGURED: Final = f"{sys.executable} -m mqtrio serve {{config}}"
+TLS: Final = """\
+[[listener]]
+url = "mqtts://127.0.0.1:{port}"
+tls = { certificate = "server.pem", key = "server.key" }
+"""
 
 # Queue limits off: with its defaults mosquitto drops acknowledged messages under this load.
 MOSQUITTO = """\
@@ -39,6 +49,10 @@ TRANSPORTS: Mapping[Transport, tuple[str, str]] = {
     "websocket": (
         "ws",
         "listener {other} 127.0.0.1\nlistener {port}\nbind_interface lo\nprotocol websockets",
+    ),
+    "tls": (
+        "mqtts",
+        "listener {port} 127.0.0.1\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key",
     ),
 }
 
@@ -63,10 +77,17 @@ def started(
     folder: str | None = None,
     cores: str = BROKER_CORE,
     transport: Transport = "tcp",
+    more: str = "",
 ) -> Iterator[Running]:
-    """Run `ours` (`command`, with {scheme} and {port}) or `mosquitto` on its core, for a block."""
-    port = _free_port()
+    """Run `ours` (`command`, with {scheme} and {port}) or `mosquitto` on its core, for a block.
+
+    For TLS ours runs by a configuration, to which `more` is appended.
+    """
+    port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
+        if transport == "tls":
+            command = CONFIGURED
+            _prepare_tls(Path(scratch), port, more)
         process = subprocess.Popen(
             ["taskset", "-c", cores, *_command(name, command, port, Path(scratch), transport)],
             stdin=subprocess.DEVNULL,
@@ -100,17 +121,28 @@ def mosquitto_path() -> str | None:
 def _command(name: str, ours: str, port: int, scratch: Path, transport: Transport) -> list[str]:
     scheme, listener = TRANSPORTS[transport]
     if name == "ours":
-        return ours.format(port=port, scheme=scheme).split()
+        config = scratch / "broker.toml"
+        return ours.format(port=port, scheme=scheme, config=config).split()
     path = mosquitto_path()
     if path is None:
         raise BrokerFailed("mosquitto isn't installed")
     config = scratch / "mosquitto.conf"
-    listener = listener.format(port=port, other=_free_port())
+    listener = listener.format(port=port, other=free_port(), folder=scratch)
     config.write_text(MOSQUITTO.format(listener=listener))
     return [path, "-c", str(config)]
 
 
-def _free_port() -> int:
+def _prepare_tls(folder: Path, port: int, more: str) -> None:
+    """Write our configuration, and a certificate with a key on the curve P-256 for both."""
+    folder.chmod(0o755)  # mosquitto becomes another user before it reads them
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(folder / "server.pem")
+    issued.private_key_pem.write_to_path(folder / "server.key")
+    (folder / "broker.toml").write_text(TLS.replace("{port}", str(port)) + more)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -21,20 +21,19 @@ class LoadFailed(Exception):
     """The driver could not run its load to the end."""
 
 
-def build(name: str) -> Path:
-    """The compiled driver `name`, compiled anew if its source is younger."""
-    source, binary = HERE / f"{name}.c", BUILD / name
+def build(name: str, *, tls: bool = False) -> Path:
+    """The compiled driver `name`, compiled anew if its source is younger; `tls`: with OpenSSL."""
+    source, binary = HERE / f"{name}.c", BUILD / (f"{name}-tls" if tls else name)
     if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
         return binary
     compiler = shutil.which("cc")
     if compiler is None:
         raise LoadFailed("a C compiler is needed: cc isn't on PATH")
     BUILD.mkdir(exist_ok=True)
-    new = BUILD / f"{name}.{os.getpid()}"  # others may be compiling it at this moment
-    subprocess.run(
-        [compiler, "-O2", "-std=c11", "-Wall", "-Wextra", "-o", str(new), str(source)],
-        check=True,
-    )
+    new = BUILD / f"{binary.name}.{os.getpid()}"  # others may be compiling it at this moment
+    options = ["-O2", "-std=c11", "-Wall", "-Wextra", *(["-DWITH_TLS"] if tls else [])]
+    libraries = ["-lssl", "-lcrypto"] if tls else []
+    subprocess.run([compiler, *options, "-o", str(new), str(source), *libraries], check=True)
     return new.replace(binary)
 
 
@@ -48,7 +47,7 @@ def measure(scenario: Scenario, broker: Running, scale: float) -> dict[Column, f
     if scenario.clients:
         return _pingpong(scenario, broker, scale)
     said = load(
-        build("mqload"),
+        build("mqload", tls=scenario.transport == "tls"),
         *("--port", str(broker.port), "--broker-pid", str(broker.process.pid)),
         *("--keepalive", "600", "--timeout", "30", "--quiet", "2", "--json"),
         *scenario.command(scale),

@@ -2,8 +2,9 @@
  * mqload - a small, precise MQTT 3.1.1 / 5.0 load generator.
  *
  *   cc -O2 -std=c11 -Wall -Wextra -o mqload mqload.c
+ *   cc -O2 -std=c11 -Wall -Wextra -DWITH_TLS -o mqload-tls mqload.c -lssl -lcrypto
  *
- * One file, one thread, epoll, libc only.  It is written to need far less CPU
+ * One file, one thread, epoll, libc only (and OpenSSL for --tls).  It is written to need far less CPU
  * than any broker: PUBLISH packets are encoded once and patched (packet id,
  * sequence, time), written in batches of up to 64 KiB, and what comes back is
  * read in large blocks and parsed no further than needed.
@@ -48,6 +49,9 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/ssl.h>
+#endif
 
 #define NSEC 1000000000ull
 #define MAX_PIDS 16
@@ -109,6 +113,10 @@ struct conn {
     struct ws *ws;                     /* --ws: frames in both directions */
     uint64_t t_start;                  /* when connect() was called */
     union { struct pub *pub; struct sub *sub; } u;
+#ifdef WITH_TLS
+    SSL *tls;
+    bool shaking;                      /* the handshake waits for the broker */
+#endif
 };
 
 /* Log-linear histogram of nanoseconds: 128 steps an octave, error below 0.8 %. */
@@ -128,7 +136,7 @@ static struct {                        /* options */
     uint64_t count;
     uint32_t pubs, subs, conns, filters, wild, topics;
     double rate, duration, warmup, timeout, quiet;
-    bool json, paired, raw, cleanup, spin, persistent, ws, ws_merge;
+    bool json, paired, raw, cleanup, spin, persistent, ws, ws_merge, tls;
     uint32_t lazy;
     pid_t pids[MAX_PIDS];
     int npids;
@@ -521,6 +529,10 @@ static void conn_close(struct conn *c)
         S.disconnects++;
     else
         S.failed++, S.opening--;
+#ifdef WITH_TLS
+    SSL_free(c->tls);
+    c->tls = NULL;
+#endif
     close(c->fd);
     c->fd = -1;
     c->state = ST_CLOSED;
@@ -583,10 +595,91 @@ static void put_publish(struct pub *p, uint64_t ts)
     S.sent++;
 }
 
+#ifdef WITH_TLS
+static SSL_CTX *tls_context;
+
+static void tls_open(struct conn *c)
+{
+    if (!O.tls)
+        return;
+    if (!tls_context) {                /* the broker is not verified: that is not measured */
+        tls_context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_mode(tls_context,
+                         SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                         SSL_MODE_RELEASE_BUFFERS);
+    }
+    c->tls = SSL_new(tls_context);
+    if (!c->tls || !SSL_set_fd(c->tls, c->fd))
+        die("TLS can't be had");
+    SSL_set_connect_state(c->tls);
+    c->shaking = true;
+}
+
+/* What an SSL function has returned, as read and write would say it. */
+static ssize_t tls_result(struct conn *c, int r)
+{
+    if (r > 0)
+        return r;
+    int e = SSL_get_error(c->tls, r);
+    errno = e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? EAGAIN : EPROTO;
+    return e == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+}
+
+static bool tls_agreed(struct conn *c)
+{
+    if (!c->tls || !c->shaking)
+        return true;
+    if (tls_result(c, SSL_do_handshake(c->tls)) <= 0)
+        return false;
+    c->shaking = false;
+    return true;
+}
+
+/* So many bytes as there are, over records. */
+static ssize_t io_read(struct conn *c, uint8_t *p, size_t n)
+{
+    if (!c->tls)
+        return read(c->fd, p, n);
+    size_t got = 0;
+    while (got < n) {
+        ssize_t r = tls_result(c, SSL_read(c->tls, p + got, (int)(n - got)));
+        if (r <= 0)
+            return got ? (ssize_t)got : r;
+        got += (size_t)r;
+    }
+    return (ssize_t)got;
+}
+
+static ssize_t io_write(struct conn *c, const uint8_t *p, size_t n)
+{
+    if (!c->tls)
+        return write(c->fd, p, n);
+    size_t put = 0;
+    while (put < n) {                  /* a record each time */
+        ssize_t w = tls_result(c, SSL_write(c->tls, p + put, (int)(n - put)));
+        if (w <= 0)
+            return put ? (ssize_t)put : w;
+        put += (size_t)w;
+    }
+    return (ssize_t)put;
+}
+
+static bool io_pending(const struct conn *c)
+{
+    return c->tls && SSL_pending(c->tls) > 0;
+}
+#else
+static void tls_open(struct conn *c) { (void)c; }
+static bool tls_agreed(struct conn *c) { (void)c; return true; }
+static bool io_pending(const struct conn *c) { (void)c; return false; }
+static ssize_t io_read(struct conn *c, uint8_t *p, size_t n) { return read(c->fd, p, n); }
+static ssize_t io_write(struct conn *c, const uint8_t *p, size_t n) { return write(c->fd, p, n); }
+#endif
+
 /* Write bytes [*head, *tail); false if the connection is lost. */
 static bool write_some(struct conn *c, const uint8_t *data, uint32_t *head, uint32_t *tail)
 {
-    ssize_t w = write(c->fd, data + *head, *tail - *head);
+    ssize_t w = io_write(c, data + *head, *tail - *head);
     if (w < 0) {
         if (errno != EAGAIN && errno != EINTR) {
             conn_close(c);
@@ -603,6 +696,13 @@ static bool write_some(struct conn *c, const uint8_t *data, uint32_t *head, uint
 /* Write what waits; ask for EPOLLOUT while there is (or could be) more. */
 static void flush(struct conn *c)
 {
+    if (!tls_agreed(c)) {
+        if (errno != EAGAIN)
+            conn_close(c);
+        else
+            set_mask(c, false);        /* conn_read goes on when the broker has answered */
+        return;
+    }
     struct ws *w = c->ws;
     if (w && w->open && w->head == w->tail && c->otail > c->ohead) {
         ws_wrap(w, c->out + c->ohead, c->otail - c->ohead);
@@ -876,13 +976,20 @@ static void send_connect(struct conn *c);
 
 static void conn_read(struct conn *c)
 {
+    if (!tls_agreed(c)) {
+        if (errno != EAGAIN)
+            conn_close(c);
+        return;
+    }
     size_t have = c->rem_len;
     if (have)
         memcpy(rbuf, c->rem, have);
-    ssize_t r = read(c->fd, rbuf + have, rbuf_size - have);
+    ssize_t r = io_read(c, rbuf + have, rbuf_size - have);
     if (r <= 0) {
         if (r == 0 || (errno != EAGAIN && errno != EINTR))
             conn_close(c);
+        else if (c->otail > c->ohead)
+            flush(c);                  /* the handshake of TLS is done */
         return;
     }
     uint64_t now = now_ns();
@@ -1013,6 +1120,7 @@ static void conn_connected(struct conn *c)
         return;
     }
     c->state = ST_CONNACK;
+    tls_open(c);
     if (O.ws) {
         c->ws = xcalloc(1, sizeof *c->ws);
         memcpy(out_room(c, sizeof upgrade - 1), upgrade, sizeof upgrade - 1);
@@ -1049,7 +1157,9 @@ static void step(uint64_t until)
             continue;
         }
         if (ev[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-            conn_read(c);
+            do
+                conn_read(c);
+            while (c->state != ST_CLOSED && io_pending(c));
         if (ev[i].events & EPOLLOUT && c->state != ST_CLOSED) {
             if (c->role == ROLE_PUB && c->u.pub && S.measuring)
                 pump(c->u.pub);
@@ -1559,6 +1669,7 @@ static const char usage_text[] =
     "  --keepalive S            in CONNECT (0)\n"
     "  --ws [--ws-merge]        over WebSocket, each packet in a frame of its own; or all packets\n"
     "                           of a write in one\n"
+    "  --tls                    TLS, without a look at the certificate (compiled WITH_TLS)\n"
     "  --raw                    pipe without MQTT handshakes, for relay.c\n"
     "  --timeout S --quiet S    give up after (60); end this long after the last progress (3)\n"
     "  --broker-pid PID         report its CPU and memory (repeatable, children included)\n"
@@ -1569,7 +1680,8 @@ int main(int argc, char **argv)
     enum { o_host = 256, o_port, o_proto, o_qos, o_pqos, o_sqos, o_payload, o_count, o_pubs, o_subs,
            o_window, o_e2e, o_batch, o_rate, o_dur, o_warm, o_paired, o_conns, o_hold, o_conc,
            o_filters, o_sbatch, o_keep, o_raw, o_timeout, o_quiet, o_pid, o_label, o_json, o_scen,
-           o_clean, o_spin, o_lazy, o_wild, o_topics, o_persistent, o_ws, o_ws_merge, o_help };
+           o_clean, o_spin, o_lazy, o_wild, o_topics, o_persistent, o_ws, o_ws_merge, o_tls,
+           o_help };
     static const struct option opts[] = {
         { "scenario", 1, 0, o_scen }, { "host", 1, 0, o_host }, { "port", 1, 0, o_port },
         { "proto", 1, 0, o_proto }, { "qos", 1, 0, o_qos }, { "pub-qos", 1, 0, o_pqos },
@@ -1584,7 +1696,7 @@ int main(int argc, char **argv)
         { "json", 0, 0, o_json }, { "cleanup", 0, 0, o_clean }, { "spin", 0, 0, o_spin }, { "lazy", 1, 0, o_lazy },
         { "wild", 1, 0, o_wild }, { "topics", 1, 0, o_topics },
         { "persistent", 0, 0, o_persistent }, { "ws", 0, 0, o_ws },
-        { "ws-merge", 0, 0, o_ws_merge }, { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
+        { "ws-merge", 0, 0, o_ws_merge }, { "tls", 0, 0, o_tls }, { "help", 0, 0, o_help }, { 0, 0, 0, 0 } };
     int o;
     while ((o = getopt_long(argc, argv, "", opts, NULL)) != -1) {
         switch (o) {
@@ -1626,6 +1738,11 @@ int main(int argc, char **argv)
         case o_lazy: O.lazy = (uint32_t)atoi(optarg); break;
         case o_wild: O.wild = (uint32_t)atoi(optarg); break;
         case o_persistent: O.persistent = true; break;
+#ifdef WITH_TLS
+        case o_tls: O.tls = true; break;
+#else
+        case o_tls: die("this mqload is compiled without TLS"); break;
+#endif
         case o_ws: O.ws = true; break;
         case o_ws_merge: O.ws = O.ws_merge = true; break;
         case o_topics: O.topics = (uint32_t)atoi(optarg); break;

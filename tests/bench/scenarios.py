@@ -5,7 +5,7 @@ from typing import Literal
 
 from attrs import define
 
-Transport = Literal["tcp", "websocket"]
+Transport = Literal["tcp", "websocket", "tls"]
 Column = Literal["rate", "cpu", "p50", "p99", "memory", "lost"]
 
 
@@ -54,6 +54,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         "110,000 filters, the same 10 topics", f"subs {_MANY} --topics 10", count=100_000
     ),
     "subs-all": _mqload("110,000 filters, 110,000 topics", f"subs {_MANY}", count=110_000),
+    "tls-pipe0": _mqload("one pair over TLS, QoS 0", "pipe --qos 0 --tls", "tls", count=300_000),
+    "tls-pipe1": _mqload("one pair over TLS, QoS 1", "pipe --qos 1 --tls", "tls", count=50_000),
+    "tls-idle": _mqload("1,000 connections over TLS", "idle --hold 1 --tls", "tls", conns=1000),
 }
 
 Rows = Mapping[tuple[str, str], Mapping[Column, float]]
@@ -107,6 +110,8 @@ GOALS = (
     _share("rate1000", "p50", ("rate1000", "mosquitto"), "rate1000: p50, times mosquitto's", 1.5),
     _own("idle", "cpu", "CPU of a connect, us", 100.0),
     _own("idle", "memory", "bytes of an idle connection", 3072.0),
+    _faster("tls-pipe0", 3.0),
+    _own("tls-idle", "memory", "bytes of an idle connection over TLS", 30 * 1024.0),
     _share("subs", "cpu", ("subs10", "ours"), "subs: CPU of a publish, times that with 10", 1.5),
     *(_own(name, "lost", "messages lost, doubled or out of order", 0.0) for name in SCENARIOS),
 )

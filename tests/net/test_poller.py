@@ -15,7 +15,7 @@ from mqtrio.net import poller as poller_module
 from mqtrio.net.link import BYTES_PER_WORK
 from mqtrio.net.readiness import AVAILABLE
 from mqtrio.net.sockets import SocketLink
-from tests.net.kit import BUDGET, LINE_WORK, PEER, WAIT, Core, Rig, let_run, rig, until
+from tests.net.kit import BUDGET, LINE_WORK, PEER, WAIT, Core, Framing, Rig, let_run, rig, until
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="only on Windows and macOS: no epoll")
 
@@ -410,3 +410,28 @@ async def test_work_of_a_visit_is_a_share(net: Rig) -> None:
     await until(lambda: len(core.seen) == lines * 5)
     assert max(handled) <= lines
     assert max(handled) > lines * 0.9
+
+
+async def test_handshakes_come_one_by_one() -> None:
+    """However many begin at once, those who are there speak between two of them."""
+    began: list[int] = []
+
+    class Costly(Framing):
+        handshake_work = 6000
+
+        def receive(self, data: bytes) -> bytes:
+            if data and not self.handshake_done:
+                began.append(rigged.poller.turns)
+            return super().receive(data)
+
+    async with rig("socket") as rigged:
+        there = await rigged.connect()
+        clients = [await rigged.connect([Costly]) for _ in range(10)]
+        for client in clients:
+            client.connection.announced = False
+            client.send_now(Framing.frame(b"hi"))
+        there.send_now(b"echo 1\n")
+        for client in clients:
+            assert await client.exactly(9) == Framing.frame(b"HELLOhi")
+        assert await there.line() == b"1"
+    assert len(set(began)) == len(clients)

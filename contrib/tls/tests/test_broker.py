@@ -20,6 +20,7 @@ import mqtrio
 from contrib.tls.tests.authority import Authority, Issued
 from mqtrio import Listener, hookimpl
 from mqtrio.broker import Broker
+from mqtrio.cli.entry import main
 from mqtrio.net.addresses import BoundAddress
 from mqtrio_tls import (
     ClientCertificates,
@@ -378,6 +379,28 @@ username_from = "san-dns"
     assert listener.tls.certificates[0].names == ("other.example",)
     assert listener.tls.key_password == "hunter2"
     assert "hunter2" not in repr(made)
+
+
+def test_check_reads_the_files(
+    ca: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca.issue("localhost", file="server")
+    file = tmp_path / "broker.toml"
+    text = """
+[[listener]]
+url = "mqtts://127.0.0.1"
+tls = {{ certificate = "{}", key = "server.key" }}
+"""
+    file.write_text(text.format("server.pem"))
+    assert main(["check", str(file)]) == 0
+    assert "plugins: tls" in capsys.readouterr().out
+    file.write_text(text.format("missing.pem"))
+    assert main(["check", str(file)]) == 2
+    missing = tmp_path / "missing.pem"
+    assert capsys.readouterr().err.strip() == (
+        f"mqtrio: listener mqtts://127.0.0.1: tls: certificate: {missing} can't be read: "
+        "No such file or directory"
+    )
 
 
 async def test_two_listeners_with_different_certificates_and_authentication(

@@ -377,7 +377,8 @@ class Connection(Output):
             elif now < self.deadline:
                 self.watch(self.deadline)
             elif self.connect is None:
-                self.close(ReasonCode.UNSPECIFIED_ERROR, "no CONNECT in time", say=False)
+                what = "CONNECT" if self.link.agreed else "handshake"
+                self.close(ReasonCode.UNSPECIFIED_ERROR, f"no {what} in time", say=False)
             else:
                 self.core.refuse(self, ReasonCode.NOT_AUTHORIZED, "authentication took too long")
             return

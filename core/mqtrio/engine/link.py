@@ -33,6 +33,11 @@ class Link(Protocol):
         """Who is at the other end. Layers add to it when their handshake is done."""
         ...
 
+    @property
+    def agreed(self) -> bool:
+        """Whether the handshakes of all layers are done."""
+        ...
+
     def flush(self) -> None:
         """Send what stands in `out`. Called by `LinkCore.flush`, once a turn."""
         ...
@@ -71,6 +76,11 @@ class NoLink:
     def peer(self) -> PeerFacts:
         """Nobody."""
         return PeerFacts(address="", listener="")
+
+    @property
+    def agreed(self) -> bool:
+        """There is nothing to wait for."""
+        return True
 
     def flush(self) -> None:
         """Nothing is sent."""

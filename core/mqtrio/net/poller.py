@@ -29,6 +29,9 @@ ENDS: Final = 16
 #: Of those who have not been let in yet, too: a CONNECT costs a hundred times what a message does.
 NEWCOMERS: Final = 16
 
+#: A handshake of this work counts as one newcomer more.
+NEWCOMER_WORK: Final = 400
+
 #: The smallest share of a turn: smaller ones cost more than they even out.
 SMALLEST_SHARE: Final = 1000
 
@@ -193,15 +196,15 @@ class Poller:
                 link.watch(0)
                 self._ended.append(link)
             elif events == READ and not link.conn.announced and link.state == OPEN:
-                if room and not self._newcomers:
-                    room -= 1
+                if room > 0 and not self._newcomers:
+                    room -= 1 + link.handshake_work // NEWCOMER_WORK
                     batch.append((link, events))
                 else:
                     link.watch(0)
                     self._newcomers.append(link)
             else:
                 batch.append((link, events))
-        if self._newcomers:
+        if self._newcomers and room > 0:
             self._admit(batch, self._newcomers, room)
         if self._ended:
             self._admit(batch, self._ended, ENDS)
@@ -213,11 +216,16 @@ class Poller:
         self, batch: list[tuple[SocketLink, int]], queue: list[SocketLink], most: int
     ) -> None:
         """Take some of those who wait behind the others into the batch, and watch them again."""
-        for link in queue[:most]:
+        taken = 0
+        for link in queue:
+            if most <= 0:
+                break
+            taken += 1
+            most -= 1 + link.handshake_work // NEWCOMER_WORK
             if link.state != GONE:
                 link.watch(link.watched | READ)
                 batch.append((link, READ))
-        del queue[:most]
+        del queue[:taken]
 
     def _turn(self, budget: int) -> int:
         """Serve the batch within a budget, then flush; returns the work that it was."""
