@@ -8,13 +8,15 @@ from pathlib import Path
 
 from mqtrio import ConfigurationError
 from mqtrio_plugins.passwords.file import changed_lines, read_users, write
-from mqtrio_plugins.passwords.hashes import LARGEST_LN, LN, Scrypt, kind_of
+from mqtrio_plugins.passwords.hashes import LARGEST_LN, LN, MOST_ITERATIONS, Scrypt, kind_of
+from mqtrio_plugins.passwords.scram import ITERATIONS, LEAST_ITERATIONS, ScramSha256, saslprep
 
 _EXAMPLES = """\
 examples:
   mqtrio passwd -c users.txt ann         make the file, with its first user
   mqtrio passwd users.txt bob            add bob, or give him another password
   mqtrio passwd -D users.txt bob         take him away
+  mqtrio passwd --scram users.txt eve    add eve, who may use SCRAM-SHA-256
   mqtrio passwd --batch users.txt < new  USERNAME:PASSWORD lines from standard input
 """
 
@@ -67,6 +69,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="2**N rounds of scrypt and KiB of memory for each check, 10 to 20 (%(default)s)",
     )
+    parser.add_argument(
+        "--scram",
+        action="store_true",
+        help="keep what SCRAM-SHA-256 needs, which lets plain passwords in, too",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        default=ITERATIONS,
+        metavar="N",
+        help="rounds of SCRAM-SHA-256, which each client makes, too (%(default)s)",
+    )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("username", nargs="?", metavar="USERNAME")
     parser.add_argument("password", nargs="?", metavar="PASSWORD", help="only with -b")
@@ -88,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.batch:
         _expect(options, "--batch", username=False)
         for username, password in _batch():
-            changes[username] = str(Scrypt.of(password, ln=options.cost))
+            changes[username] = _hashed(options, username, password)
     else:
         _expect(options, "-b", username=True, password=options.argument)
         username = _username(options.username)
@@ -96,7 +110,7 @@ def _run(options: argparse.Namespace) -> None:
             changes[username] = None
         else:
             password = _password(options.password.encode() if options.argument else _asked())
-            changes[username] = str(Scrypt.of(password, ln=options.cost))
+            changes[username] = _hashed(options, username, password)
     old = b"" if options.create else path.read_bytes()
     users = set() if options.create else _names(old)
     if options.delete and not users & set(changes):
@@ -105,6 +119,20 @@ def _run(options: argparse.Namespace) -> None:
     for username, text in changes.items():
         done = "removed" if text is None else "changed" if username in users else "added"
         print(f"{done} {username}")
+
+
+def _hashed(options: argparse.Namespace, username: str, password: bytes) -> str:
+    """What is kept of a password, as it stands in the file."""
+    if not options.scram:
+        return str(Scrypt.of(password, ln=options.cost))
+    if not LEAST_ITERATIONS <= options.iterations <= MOST_ITERATIONS:
+        raise _Failure(f"--iterations is {LEAST_ITERATIONS:,} to {MOST_ITERATIONS:,}")
+    try:
+        if saslprep(username) != username:
+            raise _Failure("to SCRAM this username is another one: write it in its plain form")
+        return str(ScramSha256.of(password, iterations=options.iterations))
+    except ValueError:
+        raise _Failure("SCRAM has texts for names and passwords: printable, in UTF-8") from None
 
 
 def _expect(

@@ -3,7 +3,7 @@
 `$scrypt$ln=14,r=8,p=1$SALT$DIGEST` is what we write: N = 2**ln, base64 without padding. The others
 come from mosquitto_passwd: `$6$SALT$DIGEST` (SHA-512 of password and salt),
 `$7$ITERATIONS$SALT$DIGEST` (PBKDF2 with HMAC-SHA-512), and `$argon2id$...`, for which argon2-cffi
-must be installed.
+must be installed. `$scram-sha-256$ITERATIONS$SALT$STOREDKEY$SERVERKEY` is ours too (scram.py).
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import Any, Final, Protocol
 
 from attrs import define, evolve, field
+
+from mqtrio_plugins.passwords.scram import LEAST_ITERATIONS, ScramSha256
 
 #: The cost of what we write, log2 of N: 16 MiB of memory and some 50 ms for each check.
 LN: Final = 14
@@ -177,6 +179,18 @@ def _pbkdf2(rest: str) -> Pbkdf2:
     return Pbkdf2(int(found[1]), _decoded(found[2]), _decoded(found[3], 64))
 
 
+def _scram(rest: str) -> ScramSha256:
+    found = re.fullmatch(r"(\d{1,8})\$([^$]+)\$([^$]+)\$([^$]+)", rest)
+    if found is None:
+        raise ValueError("a $scram-sha-256$ verifier has the form $scram-sha-256$ITERATIONS$SALT$…")
+    if not LEAST_ITERATIONS <= int(found[1]) <= MOST_ITERATIONS:
+        raise ValueError(
+            f"the iterations of SCRAM-SHA-256 are {LEAST_ITERATIONS:,} to {MOST_ITERATIONS:,}"
+        )
+    keys = _decoded(found[3], 32), _decoded(found[4], 32)
+    return ScramSha256(int(found[1]), _decoded(found[2]), *keys)
+
+
 def _argon2id(rest: str) -> Argon2id:
     argon2 = _argon2()
     text = f"$argon2id${rest}"
@@ -218,4 +232,5 @@ _KINDS: Final[Mapping[str, Callable[[str], Hash]]] = {
     "6": _sha512,
     "7": _pbkdf2,
     "argon2id": _argon2id,
+    "scram-sha-256": _scram,
 }

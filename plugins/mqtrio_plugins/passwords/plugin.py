@@ -13,9 +13,11 @@ from mqtrio import (
     Allow,
     AuthenticateEvent,
     Broker,
+    Challenge,
     CheckSettingsEvent,
     CommandsEvent,
     ConfigurationError,
+    ConnectionSlot,
     Deny,
     Plugin,
     ReasonCode,
@@ -29,6 +31,7 @@ from mqtrio import (
 from mqtrio_plugins.passwords.command import passwd
 from mqtrio_plugins.passwords.file import read_users, stamp
 from mqtrio_plugins.passwords.hashes import LN, Hash, P, R, Scrypt
+from mqtrio_plugins.passwords.scram import METHOD, Conversation, ScramError, ScramSha256
 from mqtrio_plugins.passwords.verifier import Busy, Verifier
 
 _WELCOME: Final = Allow(why="the password is right")
@@ -78,6 +81,8 @@ class Passwords(Plugin[PasswordsSettings]):
         self._broker: Broker | None = None
         self._users: Mapping[str, Hash] = {}
         self._hashes: Sequence[Hash] = ()
+        self._verifiers: Sequence[ScramSha256] = ()
+        self._conversation = ConnectionSlot[Conversation | None](lambda: None)
         self._stamp: object = None
         self._verifier = _verifier(settings)
 
@@ -86,8 +91,10 @@ class Passwords(Plugin[PasswordsSettings]):
     @hookimpl
     def authenticate(
         self, event: AuthenticateEvent
-    ) -> Allow | Deny | Coroutine[Any, Any, Allow | Deny] | None:
+    ) -> Allow | Deny | Challenge | Coroutine[Any, Any, Allow | Deny] | None:
         """Answer at once what is known; else return what has to be awaited."""
+        if event.method == METHOD:
+            return self._scram(event)
         username, password = event.username, event.password
         if username is None or event.method is not None:
             return None
@@ -100,6 +107,47 @@ class Passwords(Plugin[PasswordsSettings]):
         if kept is not None and self._verifier.remembers(username, password, kept):
             return _WELCOME
         return self._check(username, password)
+
+    def _scram(self, event: AuthenticateEvent) -> Allow | Deny | Challenge | None:
+        """One round of SCRAM-SHA-256. An unknown user is told of at the end only."""
+        data = event.data or b""
+        if not event.round:
+            if not self._verifiers:
+                return None  # nobody could be let in by this method
+            self._conversation.set(event, Conversation())
+            if not data:
+                return Challenge(None, why="SCRAM: the client has the first word")
+        conversation = self._conversation.get(event)
+        if conversation is None:
+            return None
+        try:
+            if conversation.kept is None:
+                return self._scram_begins(event, conversation, data)
+            self._conversation.set(event, None)
+            answer = conversation.finish(data)
+        except ScramError as error:
+            return Deny(ReasonCode.NOT_AUTHORIZED, why=f"SCRAM: {error}")
+        username = conversation.username
+        if self._users.get(username) != conversation.kept:
+            return Deny(ReasonCode.NOT_AUTHORIZED, why="SCRAM: unknown user")
+        return Allow(username=username, authentication_data=answer, why="SCRAM: the proof is right")
+
+    def _scram_begins(
+        self, event: AuthenticateEvent, conversation: Conversation, data: bytes
+    ) -> Challenge | None:
+        username = conversation.begin(data)
+        if event.username not in (None, username):
+            raise ScramError("CONNECT has another username")
+        kept = self._users.get(username)
+        if kept is None and self.settings.unknown == "pass":
+            self._conversation.set(event, None)
+            return None
+        if not isinstance(kept, ScramSha256):
+            if not self._verifiers:  # the file was changed meanwhile
+                raise ScramError("unknown user")
+            number = self._verifier.pick(username, len(self._verifiers))
+            kept = self._verifiers[number].decoy(self._verifier.seed(username))
+        return Challenge(conversation.challenge(kept), why="SCRAM: salt and iterations")
 
     async def _check(self, username: str, password: bytes) -> Allow | Deny:
         """Check in a thread. An unknown user takes as long as a known one."""
@@ -176,6 +224,7 @@ class Passwords(Plugin[PasswordsSettings]):
         gone = {name for name, kept in self._users.items() if users.get(name) != kept}
         self._users = users
         self._hashes = tuple(users.values())
+        self._verifiers = tuple(each for each in self._hashes if isinstance(each, ScramSha256))
         if not (gone and self._broker and self.settings.disconnect):
             return
         for client in self._broker.clients():

@@ -86,7 +86,11 @@ class Verifier:
 
     def decoy(self, username: str, kept: Hash) -> Hash:
         """What to check the password of an unknown user against."""
-        return kept.decoy(self._digest(username, b""))
+        return kept.decoy(self.seed(username))
+
+    def seed(self, username: str) -> bytes:
+        """What is always the same for a name, and what nobody foresees."""
+        return self._digest(username, b"")
 
     def pick(self, username: str, count: int) -> int:
         """A number below `count` that is always the same for a name, and that nobody foresees."""
