@@ -495,3 +495,11 @@ async def test_behind_a_proxy(ca: Authority) -> None:
     assert (client.address, client.username) == ("203.0.113.7", "door")
     assert client.via == "127.0.0.1"
     assert client.tls is not None
+
+
+async def test_a_name_with_nul_is_nobodys(ca: Authority) -> None:
+    odd = ca.issue("door", common_name="door\0.example", file="odd")
+    async with opened(tls(ca, **mutual(ca)), by_certificate()) as (broker, watching):
+        assert not await connects(ca, broker.listeners[0], odd)
+    assert not watching.clients
+    assert watching.refused == ["the name in the client's certificate has a NUL in it"]

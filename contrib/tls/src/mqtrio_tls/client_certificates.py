@@ -33,6 +33,8 @@ class ClientCertificates(mqtrio.Plugin[ClientCertificatesSettings]):
         username = self._username(certificate)
         if not username:
             return None
+        if "\0" in username:  # no username of MQTT has it, and what compares names may stop there
+            return mqtrio.Deny(why="the name in the client's certificate has a NUL in it")
         left = certificate.not_after - time.time()
         if left <= 0:  # of a session that was resumed: a handshake would have noticed
             return mqtrio.Deny(why="the client's certificate has expired")
