@@ -379,3 +379,20 @@ class TestTopicCache:
         assert decoder.take(1) == [Publish("abcdef")]
         with pytest.raises(ProtocolError, match="0x81"):
             decoder.take(1)
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (b"\x16\x03\x01\x02\x00", "TLS"),
+        (b"GET / HTTP/1.1\r\n", "HTTP"),
+        (b"POST / HTTP/1.1\r\n", "HTTP or a PROXY header"),
+        (b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n", "HTTP or a PROXY header"),
+        (b"\r\n\r\n\0\r\nQUIT\n", "a PROXY header"),
+    ],
+)
+def test_who_speaks_something_else_is_told_apart(said: bytes, what: str) -> None:
+    decoder = decoder_for(None, 0)
+    decoder.feed(said)
+    with pytest.raises(ProtocolError, match=f"this is {what}, spoken to a listener of MQTT"):
+        decoder.take(1)

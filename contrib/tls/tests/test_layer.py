@@ -221,6 +221,8 @@ def test_ciphers_that_nobody_shares(ca: Authority) -> None:
     [
         (bytes.fromhex("100c00044d515454040200"), "tls: plain MQTT is spoken to the TLS port"),
         (b"GET / HTTP/1.1\r\n\r\n", "tls: plain HTTP is spoken to the TLS port"),
+        (b"PROXY TCP4 192.0.2.7 192.0.2.1 5 6\r\n", "tls: a PROXY header comes first, and"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", "tls: a PROXY header comes first, and"),
         (b"\x00" * 20, "tls: this is not TLS"),
         (b"\x16\x03\x01\x00\x05hello", "tls: "),
     ],

@@ -43,8 +43,14 @@ ACKNOWLEDGEMENTS: Final[dict[int, type[Acknowledgement]]] = {
 INTERPRETED: Final = hasattr(Publish.__init__, "__code__")
 
 
-#: What somebody speaks whose first byte is none of MQTT's: a TLS handshake, and HTTP's GET.
-_FOREIGN: Final = {0x16: "TLS", 0x47: "HTTP"}
+#: What somebody speaks who doesn't begin with a CONNECT: by the first byte of a header of the PROXY
+#: protocol (version 2), of a handshake of TLS, of HTTP's GET, of its POST and PROXY's version 1.
+_FOREIGN: Final = {
+    0x0D: "a PROXY header",
+    0x16: "TLS",
+    0x47: "HTTP",
+    0x50: "HTTP or a PROXY header",
+}
 
 
 class Decoder:
@@ -345,13 +351,15 @@ class Decoder:
     def _refused(self, first: int) -> ProtocolError:
         """A packet is refused by its first byte before anything else [MQTT-2.1.3-1]."""
         reason_code = self._refusals[first]
+        if not self.version and first in _FOREIGN:
+            said = f"this is {_FOREIGN[first]}, spoken to a listener of MQTT"
+        elif reason_code == ReasonCode.MALFORMED_PACKET:
+            said = f"no packet begins with 0x{first:02X}"
+        else:
+            said = f"a packet of type {first >> 4} must not come here"
         if reason_code == ReasonCode.MALFORMED_PACKET:
-            if not self.version and first in _FOREIGN:
-                return MalformedPacket(f"this is {_FOREIGN[first]}, spoken to a listener of MQTT")
-            if not self.version and first in _FOREIGN:
-                return MalformedPacket(f"this is {_FOREIGN[first]}, spoken to a listener of MQTT")
-            return MalformedPacket(f"no packet begins with 0x{first:02X}")
-        return ProtocolError(reason_code, f"a packet of type {first >> 4} must not come here")
+            return MalformedPacket(said)
+        return ProtocolError(reason_code, said)
 
     def _too_large(self, size: int) -> ProtocolError:
         return ProtocolError(

@@ -13,6 +13,9 @@ _FIRST_OF_TLS: Final = frozenset({20, 21, 22, 23, 0x80})
 #: The first byte of MQTT's CONNECT.
 _CONNECT: Final = 0x10
 
+#: How the two versions of the PROXY protocol begin.
+_PROXY: Final = (b"PROXY ", b"\r\n\r\n")
+
 _HTTP: Final = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
 #: OpenSSL's reason -> ours.
@@ -43,6 +46,8 @@ def of_first_bytes(data: bytes, tls: ssl.SSLObject) -> ProtocolError | None:
         return _error("plain MQTT is spoken to the TLS port")
     if data.startswith(_HTTP):
         return _error(_REASONS["HTTP_REQUEST"])
+    if data.startswith(_PROXY):
+        return _error("a PROXY header comes first, and this listener has no proxy_protocol")
     return None
 
 
