@@ -8,9 +8,10 @@ from trio.testing import MockClock
 
 from mqtrio.errors import ProtocolError
 from mqtrio.net import link as link_module
-from mqtrio.net.link import LINGER, UNSENT_ANSWERS
+from mqtrio.net.link import LINGER, UNSENT_ANSWERS, BaseLink
 from tests.net.kit import (
     FRAMED,
+    PEER,
     WAIT,
     Connection,
     Core,
@@ -550,3 +551,16 @@ async def test_what_a_layer_takes_is_work(net: Rig, monkeypatch: pytest.MonkeyPa
         await client.send(Xor.turn(text))
         await client.exactly(2)
     assert work[-1] == pytest.approx(10_000, abs=10)
+
+
+def test_what_is_discarded_is_not_counted() -> None:
+    """Nor do its parts count for what comes after it."""
+    core = Core()
+    link = BaseLink(core, PEER, None)
+    connection = link.conn = Connection(core, link)  # type: ignore[arg-type]  # it never sends
+    connection.out += [b"head", b"id", b"tail"]
+    connection.extra_parts = 2
+    link.discard()
+    connection.out.append(b"packet")
+    assert link.encode() == b"packet"
+    assert core.statistics.packets_sent == 1
