@@ -1,11 +1,13 @@
 """Paging beside a plain list: whatever happens, each client gets what it was promised, in order.
 
-Two sessions have the same messages: one takes them at QoS 1, the other at QoS 2. Messages are
-numbered in the order in which they are published; commits and reads fail, brokers crash, clients
-come and go. MQTRIO_EXAMPLES says how many such stories are told (a few, if it isn't set).
+Two sessions have the same messages: one takes them at QoS 1, the other at QoS 2. Two more share a
+subscription to others. Messages are numbered in the order in which they are published; commits and
+reads fail, brokers crash, clients come and go and take over their sessions. MQTRIO_EXAMPLES says
+how many such stories are told (a few, if it isn't set).
 """
 
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -52,6 +54,8 @@ class Listener:
         self.expected: list[tuple[int, float]] = []
         #: Taken, and perhaps the store does not know it: at QoS 1 they may come again.
         self.unsure: set[int] = set()
+        #: Left out because they had expired; perhaps the store does not know it.
+        self.expired: set[int] = set()
         #: Refused to the publisher; at QoS 1 they may have been sent before.
         self.refused: set[int] = set()
         #: Packet identifiers of QoS 2 messages that were received and not released.
@@ -125,6 +129,7 @@ class Listener:
         while self.expected and self.expected[0][0] < number:
             skipped, expires = self.expected.pop(0)
             assert expires <= trio.current_time(), f"{skipped} is missing before {number}"
+            self.expired.add(skipped)
         assert self.expected, f"{number} was not promised, or came twice"
         assert self.expected[0][0] == number
         self.expected.pop(0)
@@ -143,6 +148,58 @@ class Listener:
         return [number for number, expires in self.expected if expires > now]
 
 
+class Group:
+    """What the members of a shared subscription must get between them."""
+
+    def __init__(self) -> None:
+        self.qos = 2
+        self.expected: dict[int, float] = {}
+        self.refused: set[int] = set()
+        self.got: Counter[int] = Counter()
+
+    def refuse(self, number: int) -> None:
+        """A message could not be stored after all."""
+        del self.expected[number]
+        self.refused.add(number)
+        assert self.qos == 1 or not self.got[number], "it was sent before it was stored"
+
+    def outlived(self) -> set[int]:
+        """What they must still get in any case."""
+        now = trio.current_time()
+        return {
+            number
+            for number, expires in self.expected.items()
+            if expires > now and not self.got[number]
+        }
+
+
+class Member(Listener):
+    """A client with a lasting session and its part of a shared subscription."""
+
+    def __init__(self, name: str, group: Group) -> None:
+        super().__init__(name, 0)
+        self.group = group
+
+    async def _take(self, peer: Peer, packet: Publish) -> bool:
+        group = self.group
+        assert packet.qos == group.qos
+        fresh = packet.qos == 1 or packet.packet_id not in self.held
+        if fresh:
+            number = int(packet.payload)
+            group.got[number] += 1
+            assert number in group.expected or number in group.refused
+            if packet.qos == 2:
+                assert number not in group.refused
+                assert group.got[number] == 1, f"{number} came twice"
+                self.held.add(packet.packet_id)
+        await self._send((PubAck if packet.qos == 1 else PubRec)(packet.packet_id))
+        return fresh
+
+
+#: Of all sessions.
+WHICH = st.integers(0, 3)
+
+
 class Paging(RuleBasedStateMachine):
     """A broker with a tiny window, in a thread that does one step at a time."""
 
@@ -154,6 +211,9 @@ class Paging(RuleBasedStateMachine):
         self.steps: SimpleQueue[Step | None] = SimpleQueue()
         self.answers: SimpleQueue[BaseException | None] = SimpleQueue()
         self.listeners = (Listener("once or more", 1), Listener("once", 2))
+        self.group = Group()
+        self.members = (Member("left", self.group), Member("right", self.group))
+        self.clients = (*self.listeners, *self.members)
         self.published = 0
         self.store = FaultyStore()
         self.limits: dict[str, Any] = {}
@@ -203,9 +263,13 @@ class Paging(RuleBasedStateMachine):
     # -- what happens
 
     @initialize(
-        window=st.integers(1, 4), page=st.integers(1, 3), size=st.sampled_from((1, 500, 1 << 18))
+        window=st.integers(1, 4),
+        page=st.integers(1, 3),
+        size=st.sampled_from((1, 500, 1 << 18)),
+        shared=st.integers(1, 2),
     )
-    def begin(self, window: int, page: int, size: int) -> None:
+    def begin(self, window: int, page: int, size: int, shared: int) -> None:
+        self.group.qos = shared
         self.limits = {
             "window_messages": window,
             "page_messages": page,
@@ -218,62 +282,87 @@ class Paging(RuleBasedStateMachine):
                 peer = await self.harness.connect(listener.name, session_expiry_interval=100_000)
                 await peer.subscribe("t", listener.qos)
                 await peer.drop()
+            for member in self.members:
+                await self._join(member)
 
         self.do(step)
 
-    @rule(count=st.integers(1, 12), short=st.booleans())
-    def publish(self, count: int, short: bool) -> None:
+    async def _join(self, member: Member) -> None:
+        peer = await self.harness.connect(member.name, session_expiry_interval=100_000)
+        await peer.subscribe("$share/g/s", self.group.qos)
+        await peer.drop()
+
+    @rule(topic=st.sampled_from("ts"), count=st.integers(1, 12), short=st.booleans())
+    def publish(self, topic: str, count: int, short: bool) -> None:
         async def step() -> None:
             for _ in range(count):
-                await self._publish(short)
+                await self._publish(topic, short)
 
         self.do(step)
 
-    async def _publish_some(self, count: int) -> None:
+    async def _publish_some(self, topic: str, count: int) -> None:
         for _ in range(count):
-            await self._publish(False)
+            await self._publish(topic, False)
 
-    async def _publish(self, short: bool) -> None:
+    async def _publish(self, topic: str, short: bool) -> None:
         number = self.published
         self.published += 1
         interval = SHORT if short else None
         expires = trio.current_time() + SHORT if short else float("inf")
-        for listener in self.listeners:
-            listener.expected.append((number, expires))
+        receivers = self.listeners if topic == "t" else (self.group,)
+        if topic == "t":
+            for listener in self.listeners:
+                listener.expected.append((number, expires))
+        else:
+            self.group.expected[number] = expires
         try:
             await self.harness.broker.publish(
-                "t", b"%d" % number, qos=2, message_expiry_interval=interval
+                topic, b"%d" % number, qos=2, message_expiry_interval=interval
             )
         except (StoreError, RefusedError):
-            for listener in self.listeners:
-                listener.refuse(number)
+            for receiver in receivers:
+                receiver.refuse(number)
 
-    @rule(which=st.integers(0, 1), window=st.integers(1, 4))
+    @rule(which=WHICH, window=st.integers(1, 4))
     def come(self, which: int, window: int) -> None:
+        """Maybe by another connection, which takes over."""
+
         async def step() -> None:
-            listener = self.listeners[which]
-            if listener.peer is None:
-                await self._heal()
-                await listener.connect(self.harness, window)
+            await self._heal()
+            await self.clients[which].connect(self.harness, window)
 
         self.do(step)
 
-    @rule(which=st.integers(0, 1), count=st.integers(1, 12))
+    @rule(which=WHICH, count=st.integers(1, 12))
     def take(self, which: int, count: int) -> None:
-        self.do(lambda: self.listeners[which].take(count))
+        self.do(lambda: self.clients[which].take(count))
 
-    @rule(which=st.integers(0, 1))
+    @rule(which=WHICH)
     def go(self, which: int) -> None:
-        self.do(self.listeners[which].drop)
+        self.do(self.clients[which].drop)
 
-    @rule(which=st.integers(0, 1), count=st.integers(1, 8))
+    @rule(which=WHICH, count=st.integers(1, 8))
     def publish_and_take(self, which: int, count: int) -> None:
         """Pages are read while the journal fills."""
 
         async def step() -> None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._publish_some, count)
-                await self.listeners[which].take(count)
+                nursery.start_soon(self._publish_some, "t" if which < 2 else "s", count)
+                await self.clients[which].take(count)
+
+        self.do(step)
+
+    @precondition(lambda self: self.group.qos == 1)
+    @rule(which=st.integers(0, 1))
+    def end(self, which: int) -> None:
+        """A member's session ends, and begins anew: the other one gets what it was to get."""
+
+        async def step() -> None:
+            await self._heal()
+            member = self.members[which]
+            await member.drop()
+            self.harness.broker.end_session(member.name)
+            await self._join(member)
 
         self.do(step)
 
@@ -302,8 +391,8 @@ class Paging(RuleBasedStateMachine):
         """The broker is gone, with all that the store has not committed."""
 
         async def step() -> None:
-            for listener in self.listeners:
-                await listener.drop()
+            for client in self.clients:
+                await client.drop()
             self.left = self.store.state.copy()
             self.crashed = True
 
@@ -319,12 +408,16 @@ class Paging(RuleBasedStateMachine):
         await self._heal()
         await agree(self.harness, self.store)
         for info in self.harness.broker.sessions():
-            (listener,) = (each for each in self.listeners if each.name == info.client_id)
-            stored = self._stored(info.client_id)
-            assert len(stored) == info.waiting + info.inflight
+            assert len(self._stored(info.client_id)) == info.waiting + info.inflight
+        for listener in self.listeners:
+            stored = self._stored(listener.name)
             listener.unsure.intersection_update(stored)
+            listener.expired.intersection_update(stored)
             wanted = {number for number, _ in listener.expected}
-            assert wanted | listener.unsure >= set(stored) >= set(listener.outlived())
+            assert wanted | listener.unsure | listener.expired >= set(stored)
+            assert set(stored) >= set(listener.outlived())
+        shared = {number for each in self.members for number in self._stored(each.name)}
+        assert shared >= self.group.outlived()
 
     def _stored(self, client_id: str) -> list[int]:
         state = self.store.state
@@ -362,15 +455,20 @@ class Paging(RuleBasedStateMachine):
     async def _all_arrives(self) -> None:
         self.store.delay = 0
         await self._rest()
-        for listener in self.listeners:
-            await listener.drop()
-            await listener.connect(self.harness, 3)
-            while await listener.take(10):
+        for client in self.clients:
+            await client.drop()
+            await client.connect(self.harness, 3)
+            while await client.take(10):
                 pass
-            assert listener.outlived() == []
+            await client.drop()
         await self._rest()
+        assert [each.outlived() for each in self.listeners] == [[], []]
+        assert self.group.outlived() == set()
         # Identifiers of QoS 2 messages that the client has not released are all that may be left.
         assert self.store.state.messages == {}
+        memory = self.harness.broker._core.memory
+        async with open_harness(store=FaultyStore(self.store.state.copy())) as fresh:
+            assert memory == fresh.broker._core.memory
 
 
 TestPaging = Paging.TestCase
