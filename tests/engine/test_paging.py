@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from mqtrio import PublishEvent, RefusedError, StoreError
+from mqtrio import DroppedEvent, PublishEvent, RefusedError, StoreError, hookimpl
 from mqtrio.state.session import Session
 from mqtrio.testing import FaultyStore, Harness, HookRecorder, Peer, open_harness
 from mqtrio.wire.packets import (
@@ -463,6 +463,34 @@ async def test_the_end_of_a_session_with_unread_messages(end: str) -> None:
         assert [event.client.client_id for event in recorder.of("dropped")] == ["peer"] * 20
     assert store.state.messages == {}
     assert set(store.state.sessions) == ({"peer"} if end == "clean_start" else set())
+
+
+@pytest.mark.parametrize("limits", [{}, SMALL], ids=["in memory", "unread"])
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+async def test_an_observer_ends_a_session_that_is_full(
+    limits: dict[str, Any], overflow: str
+) -> None:
+    """What was to take the place of a dropped message is for nobody."""
+
+    class Harsh:
+        @hookimpl
+        def dropped(self, event: DroppedEvent) -> None:
+            if event.reason != "session_ended":
+                harness.broker.end_session("peer")
+
+    bounds = limits | {"queue_messages": 5, "overflow": overflow}
+    store = FaultyStore()
+    async with open_harness(store=store, limits=bounds, plugins=[Harsh()]) as harness:
+        memory = harness.broker._core.memory
+        await away(harness, qos=1)
+        await publish(harness, range(1), message_expiry_interval=5)
+        await publish(harness, range(1, 5))
+        await trio.sleep(6)
+        await publish(harness, range(5, 7))
+        await agree(harness, store)
+        assert harness.broker._core.memory == memory
+    assert store.state.messages == {}
+    assert store.state.sessions == {}
 
 
 @pytest.mark.parametrize("crash", [False, True])

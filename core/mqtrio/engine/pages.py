@@ -94,6 +94,9 @@ class Pages:
                 core.deliveries.let_go(message)
                 core.deliveries.drop(session, message, "queue_full")
                 return None
+            if session.ended:  # by an observer of what was dropped
+                core.deliveries.let_go(message)
+                return None
         batch = core.recorder.unread(session, delivery)
         if batch.state is not BatchState.OPEN:
             core.deliveries.let_go(message)

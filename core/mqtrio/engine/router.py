@@ -417,6 +417,9 @@ class Router:
                 core.deliveries.settle(session, delivery)
                 core.deliveries.drop(session, delivery.message, "queue_full")
                 return
+            if session.ended:  # by an observer of what was dropped
+                core.deliveries.let_go(delivery.message)
+                return
         session.enqueue(delivery)
         outlet: Any = session.outlet
         if outlet is not None and session.waiting > core.limits.stall_messages and not outlet.slow:
