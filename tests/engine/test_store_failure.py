@@ -646,3 +646,17 @@ async def test_a_qos_2_message_that_is_too_large_is_stored_and_let_go() -> None:
         await agree(harness, store)
         assert store.state.messages == {}
         assert harness.broker.statistics().dropped == {"packet_too_large": 2}
+
+
+async def test_a_session_that_was_cut_off_is_closed_in_the_store_as_well() -> None:
+    """Else its expiry interval would begin anew with the next start."""
+    store = FaultyStore()
+    async with open_harness(store=store) as harness:
+        peer = await harness.connect("peer", **lasting(5))
+        await peer.subscribe("a", 1)
+        store.fail_next()
+        with pytest.raises(StoreError):
+            await harness.broker.publish("a", b"", qos=1)
+        await recovered(harness)
+        assert store.state.sessions["peer"].closed_at is not None
+        await agree(harness, store)

@@ -107,6 +107,7 @@ class Restorer:
         """Load these sessions again. Raises StoreError if the store can't yet."""
         core = self.core
         loaded = await self.store.load(client_ids)
+        core.recorder.journal.recovered()
         for client_id in client_ids:
             session = core.sessions.by_id.get(client_id)
             if session is not None:

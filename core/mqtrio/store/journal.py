@@ -382,8 +382,12 @@ class Journal:
                 else:
                     break
         if not self._recovery.cancelled_caught:
-            self.lost = frozenset()
-            self._guarded = False
+            self.recovered()
+
+    def recovered(self) -> None:
+        """Take changes to lost sessions again; `recover` may say so as soon as it has read them."""
+        self.lost = frozenset()
+        self._guarded = self._closed
 
     def _refusal(self, client_id: str | None) -> Batch | None:
         """Why a change to this session is not taken, or None if it is."""
