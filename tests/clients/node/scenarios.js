@@ -224,6 +224,20 @@ const scenarios = {
     }
     await Promise.all([subscriber.endAsync(), publisher.endAsync()]);
   },
+
+  /** Let in by the token in TOKEN, and cut off when it ends. */
+  async token() {
+    await assert.rejects(connect({ username: "x", password: "a password" }));
+    const client = await connect({ username: "x", password: process.env.TOKEN });
+    await client.subscribeAsync(topic, { qos: 1 });
+    await client.publishAsync(topic, "in time", { qos: 1 });
+    assert.deepEqual(await client.inbox.texts(1), ["in time"]);
+    let reason = 0;
+    client.on("disconnect", (packet) => (reason = packet.reasonCode));
+    await closed(client);
+    if (protocolVersion === 5) assert.equal(reason, 0x87);
+    client.end(true);
+  },
 };
 
 process.on("unhandledRejection", (error) => {

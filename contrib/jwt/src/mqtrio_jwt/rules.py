@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import Any, Final, Protocol
 
 from mqtrio import (
@@ -17,8 +18,8 @@ from mqtrio import (
 from mqtrio_jwt.errors import RefusedToken
 from mqtrio_jwt.template import Claims, as_text, claim_at
 
-_PLACEHOLDER: Final = re.compile(r"%[cu]|\{[^{}]+\}")
-_NAMES: Final = re.compile("%[cu]")
+_PLACEHOLDER: Final = re.compile(r"(%[cu]|\{[^{}]+\})")
+_NAMES: Final = re.compile("(%[cu])")
 
 #: What would let somebody choose what a rule means.
 _UNSAFE: Final = frozenset("+#/\0")
@@ -64,6 +65,49 @@ class TokenPermissions:
         return self._subscribe.covering(split_shared(event.topic_filter)[1])
 
 
+class _Filter:
+    """A topic filter with places for names and claims."""
+
+    __slots__ = ("text", "_pieces", "_marks")
+
+    def __init__(self, text: str, pattern: re.Pattern[str] = _PLACEHOLDER) -> None:
+        self.text = text
+        #: What is said, and at every second place what to put there.
+        self._pieces = pattern.split(text)
+        self._marks = tuple(dict.fromkeys(self._pieces[1::2]))
+
+    def filled(self, names: Mapping[str, str], claims: Claims) -> list[str]:
+        """What it comes to; nothing if a value is missing or could change its meaning.
+
+        A claim that is an array gives a filter for each of its texts.
+        """
+        marks = self._marks
+        if not marks:
+            return [self.text]
+        choices = [_values(mark, names, claims) for mark in marks]
+        if prod(map(len, choices)) > MOST:
+            raise RefusedToken("the token allows more topic filters than are looked at")
+        filters = []
+        for chosen in product(*choices):
+            values = dict(zip(marks, chosen, strict=True))
+            pieces = self._pieces.copy()
+            pieces[1::2] = [values[mark] for mark in pieces[1::2]]
+            text = "".join(pieces)
+            if not text.startswith("$") or self.text.startswith("$"):  # nobody is called "$SYS"
+                filters.append(text)
+        return filters
+
+
+class _Filters:
+    """The filters of some rules."""
+
+    __slots__ = ("publish", "subscribe")
+
+    def __init__(self, rules: Rules) -> None:
+        self.publish = [_Filter(each) for each in rules.publish]
+        self.subscribe = [_Filter(each) for each in rules.subscribe]
+
+
 class RuleBook:
     """Rules of the settings: for every token, and for words in its claims."""
 
@@ -74,29 +118,26 @@ class RuleBook:
         scope_claims: tuple[str, ...],
         permissions_claim: str,
     ) -> None:
-        self._common = common
-        self._scopes = scopes
+        self._common = _Filters(common)
+        self._scopes = {word: _Filters(rules) for word, rules in scopes.items()}
         self._scope_claims = scope_claims
         self._permissions_claim = permissions_claim
 
     def permissions(self, claims: Claims, client_id: str, username: str) -> TokenPermissions:
         """What a client with this token may do. Raises RefusedToken for claims that can't be."""
         names = {"%c": client_id, "%u": username}
-        filters: dict[str, list[str]] = {"publish": [], "subscribe": []}
         rules = [self._common, *self._granted(claims)]
+        publish = [each for some in rules for each in some.publish]
+        subscribe = [each for some in rules for each in some.subscribe]
         own = claim_at(claims, self._permissions_claim)
-        for what, found in filters.items():
-            for each in rules:
-                for rule in getattr(each, what):
-                    found += _filled(rule, names, claims)
-            if own is not None:
-                for rule in _own(own, what, self._permissions_claim):
-                    found += _filled(rule, names, None)
-            if len(found) > MOST:
-                raise RefusedToken("the token allows more topic filters than are looked at")
-        return TokenPermissions(filters["publish"], filters["subscribe"])
+        if own is not None:
+            publish += _own(own, "publish", self._permissions_claim)
+            subscribe += _own(own, "subscribe", self._permissions_claim)
+        return TokenPermissions(
+            _all_filled(publish, names, claims), _all_filled(subscribe, names, claims)
+        )
 
-    def _granted(self, claims: Claims) -> Iterator[Rules]:
+    def _granted(self, claims: Claims) -> Iterator[_Filters]:
         if not self._scopes:
             return
         words: set[str] = set()
@@ -111,44 +152,35 @@ class RuleBook:
                 yield rules
 
 
-def _own(claim: Any, what: str, path: str) -> list[str]:
-    """The filters of the token's own claim: an array of texts."""
+def _all_filled(
+    filters: Iterable[_Filter], names: Mapping[str, str], claims: Claims
+) -> Iterator[str]:
+    number = 0
+    for each in filters:
+        for text in each.filled(names, claims):
+            number += 1
+            if number > MOST:
+                raise RefusedToken("the token allows more topic filters than are looked at")
+            yield text
+
+
+def _own(claim: Any, what: str, path: str) -> list[_Filter]:
+    """The filters of the token's own claim: an array of texts, in which braces are braces."""
     filters = claim.get(what, []) if isinstance(claim, Mapping) else None
     if not isinstance(filters, list) or not all(isinstance(each, str) for each in filters):
         raise RefusedToken(f"the claim {path} is none with arrays of topic filters")
     for each in filters:
         try:
-            if "$share/" in each:
+            if each.startswith("$share/"):
                 raise ValueError
             check_topic_filter(_NAMES.sub("x", each))
         except ValueError:
             raise RefusedToken(f"the claim {path} has a topic filter that can't be") from None
-    return filters
+    return [_Filter(each, _NAMES) for each in filters]
 
 
-def _filled(rule: str, names: Mapping[str, str], claims: Claims | None) -> Iterator[str]:
-    """The filters that a rule comes to; none if a value is missing or could change its meaning.
-
-    `claims`: None where braces are what they look like. A claim that is an array gives a filter for
-    each of its texts.
-    """
-    pattern = _NAMES if claims is None else _PLACEHOLDER
-    marks = list(dict.fromkeys(pattern.findall(rule)))
-    choices = [_values(mark, names, claims) for mark in marks]
-    for number, chosen in enumerate(product(*choices)):
-        if number >= MOST:
-            raise RefusedToken("the token allows more topic filters than are looked at")
-        values = dict(zip(marks, chosen, strict=True))
-        text = pattern.sub(lambda mark, values=values: values[mark[0]], rule)  # type: ignore[misc]
-        if not text.startswith("$") or rule.startswith("$"):  # nobody is called "$SYS"
-            yield text
-
-
-def _values(mark: str, names: Mapping[str, str], claims: Claims | None) -> list[str]:
-    if mark in names:
-        found: list[object] = [names[mark]]
-    else:
-        claim = claim_at(claims or {}, mark[1:-1])
-        found = claim if isinstance(claim, list) else [claim]
-    texts = (as_text(each) for each in found)
+def _values(mark: str, names: Mapping[str, str], claims: Claims) -> list[str]:
+    found: object = names[mark] if mark in names else claim_at(claims, mark[1:-1])
+    each = found if isinstance(found, list) else [found]
+    texts = map(as_text, each)
     return [text for text in texts if text and _UNSAFE.isdisjoint(text) and text.isprintable()]
