@@ -9,6 +9,7 @@ import pytest
 import trio
 
 import mqtrio
+from mqtrio_plugins.limits import Bounds, Limiter, LimitsSettings
 from mqtrio_websocket import WebSocketPlugin, WebSocketSettings
 
 CONNECT = bytes.fromhex("10 0d 0004 4d515454 04 02 003c 0001 63")
@@ -206,3 +207,31 @@ def test_the_options_stand_in_a_listener(tmp_path: Any) -> None:
     config = mqtrio.load_config(file)
     (listener,) = config.settings.listener
     assert listener.websocket == WebSocketSettings(paths=("/x",), max_header_size=8192)
+
+
+async def test_clients_behind_a_proxy_have_their_own_bounds(kit: Any) -> None:
+    """By X-Forwarded-For they are known only after `accept`, where each is counted first."""
+    watching = Watching()
+    limits = Limiter(LimitsSettings(address=Bounds(connections=1)), name="limits")
+    settings = WebSocketSettings(trusted_proxies=("127.0.0.1",))
+    listener = mqtrio.Listener(url="ws://127.0.0.1:0", websocket=settings)
+    plugins = [WebSocketPlugin(None, name="websocket"), limits, watching]
+    with trio.fail_after(10):
+        async with mqtrio.open_broker(listener, plugins=plugins) as broker:
+            streams = []
+            for number, address in enumerate(("203.0.113.1", "203.0.113.2", "203.0.113.2")):
+                where = broker.listeners[0]
+                stream = await trio.open_tcp_stream(where.host, where.port)
+                streams.append(stream)
+                connect = CONNECT[:-1] + b"%d" % number
+                await stream.send_all(
+                    kit.request(x_forwarded_for=address) + kit.frame(0x82, connect)
+                )
+                await head(stream)
+                if number < 2:
+                    await exactly(stream, kit.frame(0x82, CONNACK, None))
+                else:
+                    assert CONNACK not in await all_of(stream)
+            for stream in streams:
+                await stream.aclose()
+    assert watching.refused == ["address: more than 1 connections"]

@@ -51,6 +51,13 @@ class _Connection:
         usage.enter(who)
         self.entered.append((usage, who))
 
+    def leave_address(self) -> None:
+        """Count it no more for the address that it came from."""
+        for usage, who in self.entered:
+            if usage is self.address:
+                usage.leave(who)
+        self.entered = [each for each in self.entered if each[0] is not self.address]
+
     def charge(self, subscriptions: int) -> None:
         """More (or fewer) subscriptions are held by way of this connection."""
         if self.address is not None and self.entered:
@@ -111,10 +118,20 @@ class Limiter(Plugin[LimitsSettings]):
     def admit(self, event: AdmitEvent) -> Deny | None:
         """The same for the user and the client; one that takes over from another counts once."""
         now = trio.current_time()
-        denied = None
+        denied = self._readdress(event, now)
         for usage in self._identity(event.client, now):
             denied = denied or self._enter(event, usage, event.client_id, now)
         return denied
+
+    def _readdress(self, event: AdmitEvent, now: float) -> Deny | None:
+        """Count it for its own address, if the one before was that of a proxy."""
+        connection = self._connections.get(event)
+        address = self._address_of(event.client, now)
+        if address is None or address is connection.address:
+            return None
+        connection.leave_address()
+        connection.address = address
+        return self._enter(event, address, id(connection), now)
 
     def _enter(
         self, event: AcceptEvent | AdmitEvent, usage: Usage, who: object, now: float
