@@ -117,6 +117,11 @@ def test_origins(kit: Any, origins: tuple[str, ...], origin: str | None, status:
         assert kit.refused(request, origins=origins)[0] == status
 
 
+def test_of_two_hosts_none_is_the_same(kit: Any) -> None:
+    request = kit.request(origin="http://broker.example", host="other\r\nHost: broker.example")
+    assert kit.refused(request, origins=("same",))[0] == 403
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
