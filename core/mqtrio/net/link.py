@@ -85,10 +85,10 @@ class BaseLink:
         while True:
             begin = perf_counter()
             inside = layer.receive(data)
-            if self.agreed:
-                # By the clock: bytes don't tell how many frames, or how much when unpacked, they
-                # are. That of a handshake was charged.
-                self.core.work += int((perf_counter() - begin) * WORK_PER_SECOND)
+            # By the clock: bytes don't tell how many frames, or how much when unpacked, they are.
+            # That of a handshake was charged. Charged last, so that no clock cuts short what the
+            # connection does with them.
+            took = int((perf_counter() - begin) * WORK_PER_SECOND) if self.agreed else 0
             said = layer.send(b"")
             if said:
                 self.transmit(said)
@@ -99,8 +99,10 @@ class BaseLink:
                 self.peer = layer.describe(self.peer)
                 conn.introduce(self.peer)
             if not inside:
+                self.core.work += took
                 return layer.eof
             conn.receive(inside)
+            self.core.work += took
             if conn.closed:
                 return False
             data = b""
