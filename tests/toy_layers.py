@@ -20,6 +20,7 @@ class Shift:
     """Adds a number to each byte. The client's first byte is a greeting: 1 is a good one."""
 
     handshake_work = 500
+    weight = 1000
     bound = 1 << 20
     eof = False
 

@@ -15,7 +15,7 @@ import mqtrio
 from mqtrio import Allow, ClientFacts, Listener, hookimpl
 from mqtrio.broker import Broker
 from mqtrio.testing import check_layer
-from tests.toy_layers import ShiftSettings, Toy, shift
+from tests.toy_layers import Shift, ShiftSettings, Toy, shift
 
 CONNECT = bytes.fromhex("10 0c 0004 4d515454 04 02 003c 0000")
 CONNACK = bytes.fromhex("20 02 00 00")
@@ -167,6 +167,19 @@ async def test_what_makes_no_layers_is_blamed() -> None:
                 pass
 
 
+async def test_layers_count_in_the_memory_of_all_clients() -> None:
+    plain = Listener(url="mqtt://127.0.0.1:0")
+    async with mqtrio.open_broker([listener(3), plain], plugins=[Toy("tls")]) as broker:
+        held = []
+        for index, said in ((0, b"\x01" + shift(CONNECT, 3)), (1, CONNECT)):
+            async with connected(broker, index) as stream:
+                await stream.send_all(said)
+                await stream.receive_some()
+                held.append(broker.statistics().memory)
+                broker.disconnect(broker.clients()[0].client_id)
+    assert held[0] - held[1] == Shift.weight
+
+
 # -- reload ----------------------------------------------------------------------------------------
 
 
@@ -219,7 +232,6 @@ async def test_a_slow_handshake_on_a_stream(autojump_clock: MockClock) -> None:
     from trio.testing import memory_stream_pair
 
     from mqtrio.engine.link import PeerFacts
-    from tests.toy_layers import Shift
 
     watching = Watching()
     async with mqtrio.open_broker([], plugins=[watching]) as broker, trio.open_nursery() as nursery:

@@ -349,6 +349,7 @@ class Framing:
     """
 
     handshake_work = 600
+    weight = 1000
     bound = 1 << 17
 
     def __init__(self) -> None:
@@ -410,6 +411,7 @@ class Xor:
     """Turns each byte over; gives what it receives in pieces of at most 1000 bytes."""
 
     handshake_work = 0
+    weight = 1000
     handshake_done = True
     eof = False
     bound = 1 << 19

@@ -177,6 +177,7 @@ class Client:
     eof = False
     handshake_done = True
     handshake_work = 0
+    weight = 1000
 
     def __init__(self, header: bytes) -> None:
         self.header = header

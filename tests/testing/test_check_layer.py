@@ -19,6 +19,7 @@ class Framing:
     """Each message has a length in front (2 bytes); 0 is the end. Both sides say HELLO first."""
 
     handshake_work = 600
+    weight = 1000
     bound = 200_000
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class Xor:
     """Turns each byte over; gives what it receives in pieces of at most 10,000 bytes."""
 
     handshake_work = 0
+    weight = 1000
     handshake_done = True
     eof = False
     bound = 1 << 16

@@ -131,7 +131,7 @@ class Connection(Output):
 
         self.stalls = 0
         self.weight = 0
-        self.weigh(weights.CONNECTION)
+        self.weigh(weights.CONNECTION + link.weight)
         core.connections.add(self)
         self.watch(self.deadline)
 

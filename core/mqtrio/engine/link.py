@@ -38,6 +38,11 @@ class Link(Protocol):
         """Whether the handshakes of all layers are done."""
         ...
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that its layers take while nothing happens."""
+        ...
+
     def flush(self) -> None:
         """Send what stands in `out`. Called by `LinkCore.flush`, once a turn."""
         ...
@@ -81,6 +86,11 @@ class NoLink:
     def agreed(self) -> bool:
         """There is nothing to wait for."""
         return True
+
+    @property
+    def weight(self) -> int:
+        """Nothing is left."""
+        return 0
 
     def flush(self) -> None:
         """Nothing is sent."""

@@ -40,6 +40,14 @@ class Layer(Protocol):
         ...
 
     @property
+    def weight(self) -> int:
+        """Bytes of memory that a connection's layer takes while nothing happens, about.
+
+        They count in `limits.memory`.
+        """
+        ...
+
+    @property
     def bound(self) -> int:
         """The most bytes this layer ever holds, both directions together.
 

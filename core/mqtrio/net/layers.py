@@ -33,6 +33,11 @@ class Over:
         return self.inner.handshake_work + self.outer.handshake_work
 
     @property
+    def weight(self) -> int:
+        """The sum."""
+        return self.inner.weight + self.outer.weight
+
+    @property
     def bound(self) -> int:
         """The sum."""
         return self.inner.bound + self.outer.bound

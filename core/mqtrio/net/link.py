@@ -60,6 +60,11 @@ class BaseLink:
         #: What layers said that has not been handed out yet.
         self.said = b""
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that its layers take."""
+        return 0 if self.layer is None else self.layer.weight
+
     def transmit(self, data: bytes) -> None:
         """Send bytes of the outermost side, after all that was given before."""
         raise NotImplementedError

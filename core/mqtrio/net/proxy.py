@@ -57,6 +57,7 @@ class ProxyLayer:
     bound = LONGEST
     eof = False
     handshake_work = 0
+    weight = 500
 
     def __init__(self) -> None:
         self.handshake_done = False

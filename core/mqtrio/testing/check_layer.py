@@ -165,6 +165,10 @@ def _facts(make: LayerFactory, other: LayerFactory) -> None:
                 type(layer.handshake_work) is int and layer.handshake_work >= 0,
                 f"{end.what}: handshake_work must be a number, 0 or more",
             )
+            rule(
+                type(layer.weight) is int and layer.weight >= 0,
+                f"{end.what}: weight must be a number of bytes",
+            )
             rule(layer.eof is False, f"{end.what}: eof must be False {moment} the handshake")
             rule(
                 isinstance(layer.describe(peer), PeerFacts),
