@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from mqtrio import Allow, AuthenticateEvent, Deny, PublishEvent, ReasonCode, SubscribeEvent
-from mqtrio.testing import Harness, HookRecorder, open_harness
+from mqtrio.testing import FaultyStore, Harness, HookRecorder, open_harness
 from mqtrio.wire.packets import Auth, Will
 
 METHOD = "token"
@@ -210,6 +210,28 @@ async def test_new_permissions_hold_for_the_will(granted: bytes, published: bool
         async with harness.broker.subscribe("#", timeout=5) as messages:
             harness.broker.disconnect("peer")
             assert [message.topic async for message in messages] == ["will"] * published
+
+
+async def test_the_store_knows_when_renewed_credentials_end() -> None:
+    start = time.time()
+
+    def authenticate(event: AuthenticateEvent) -> Allow:
+        return Allow(expires_at=start + float(event.data or b"0"))
+
+    store = FaultyStore()
+    recorder = HookRecorder(answers={"authenticate": authenticate})
+    async with open_harness(plugins=[recorder], store=store) as harness:
+        peer = await harness.connect(
+            "peer",
+            authentication_method=METHOD,
+            authentication_data=b"100",
+            session_expiry_interval=3600,
+        )
+        for end, data in ((100.0, b"200"), (200.0, b"300")):
+            loaded = await store.load()
+            found = loaded.sessions["peer"].session.credentials_expire_at
+            assert found == pytest.approx(start + end, abs=0.1)
+            await again(peer, data)
 
 
 # -- ending connections and revoking

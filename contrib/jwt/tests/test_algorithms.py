@@ -80,6 +80,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "keys by http": ({"algorithms": ("RS256",), "jwks_url": "http://a.example/k"}, "https"),
     "keys by file": ({"algorithms": ("RS256",), "jwks_url": "file:///etc/passwd"}, "https"),
+    "a port": ({"algorithms": ("RS256",), "jwks_url": "https://a.example:99999/k"}, "port"),
+    "no host": ({"algorithms": ("RS256",), "jwks_url": "https:///k"}, "no host"),
+    "a password": ({"algorithms": ("RS256",), "jwks_url": "https://a:b@c.example/k"}, "user name"),
     "an issuer by http": ({"algorithms": ("RS256",), "oidc": "http://a.example"}, "https"),
     "a template": (
         {"algorithms": ("HS256",), "secret": SECRET, "username": "{sub"},

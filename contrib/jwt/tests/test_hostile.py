@@ -181,6 +181,117 @@ def hostile(kit: Kit) -> dict[str, tuple[bytes, int]]:
     }
 
 
+#: Why -> what is refused for it: each for its own fault, and for no other.
+WHY: dict[str, tuple[str, ...]] = {
+    "the token has expired": (
+        "expired",
+        "expired long ago",
+    ),
+    "the token is not good yet": (
+        "not yet valid",
+        "made in the future",
+    ),
+    "the claim exp is missing": ("without an end",),
+    "the claim exp is no number": (
+        "an end that is text",
+        "an end that is true",
+        "an end that is an object",
+    ),
+    "the claim exp is no moment": (
+        "an end after the end",
+        "an infinite end",
+        "a negative end",
+    ),
+    "claims: JSON has no NaN and no infinity": ("an end of infinity",),
+    "claims: a number of this JSON has too many digits": ("an end of many digits",),
+    "the issuer is another one": (
+        "another issuer",
+        "an issuer with a slash more",
+        "an issuer in an array",
+        "no issuer",
+    ),
+    "the token is for somebody else": (
+        "another audience",
+        "other audiences",
+        "an audience that is an object",
+        "no audience",
+    ),
+    "the claim sub is missing, or is no username": (
+        "no subject",
+        "an empty subject",
+        "a subject that is an array",
+        "a subject with a zero byte",
+        "a subject with half a character",
+        "a subject that turns its text around",
+        "a subject of two lines",
+    ),
+    "the claim jti is no text": ("a jti that is a number",),
+    "claims: a name stands twice in this JSON": ("subject twice",),
+    "the claims are no object": ("claims that are no object",),
+    "claims: this is not JSON": ("claims that are no JSON",),
+    "claims: this is not UTF-8": ("claims that are no UTF-8",),
+    "the signature is wrong": (
+        "wrong key",
+        "no signature",
+        "another token's signature",
+        "a signature of zeros",
+        "a key in the header",
+    ),
+    "this is no token": (
+        "a signature written in another way",
+        "a padded signature",
+        "algorithm twice",
+        "a deep header",
+        "truncated",
+        "truncated in the claims",
+        "two parts",
+        "four parts",
+        "five parts, as encrypted ones have",
+        "a space before",
+        "a line end behind",
+        "other letters",
+        "wide letters",
+        "plus and slash",
+        "empty parts",
+        "bytes",
+    ),
+    "the algorithm is not allowed": (
+        "none",
+        "None",
+        "nOnE with a signature",
+        "no algorithm",
+        "an algorithm that is an array",
+        "small letters",
+        "HS256 by the public key",
+        "HS256 by the public key, stripped",
+        "HS256 by the modulus",
+        "HS256 by nothing",
+        "RS512 where RS256 is allowed",
+    ),
+    "no key of this name and algorithm is known": (
+        "another kid",
+        "kid traversal",
+        "kid injection",
+        "kid with a zero byte",
+        "a key elsewhere",
+    ),
+    "the key's name can't be": (
+        "kid that is a number",
+        "a long kid",
+    ),
+    "the header asks for extensions": (
+        "extensions",
+        "an unencoded body",
+    ),
+    "this type of token is not allowed": ("another type",),
+    "the header is no object": ("a header that is no object",),
+    "the token is too large": (
+        "the largest password",
+        "the largest password, in its form",
+    ),
+}
+
+
 async def test_every_hostile_token(folder: Path, kit: Kit, caplog: Any) -> None:
     path = folder / "keys.json"
     path.write_bytes(kit.key_set("RS256", kid="one"))
@@ -201,6 +312,8 @@ async def test_every_hostile_token(folder: Path, kit: Kit, caplog: Any) -> None:
     recorder = HookRecorder("plugin_failed", "connection_refused")
     plugins = [Jwt(settings, name="jwt"), recorder]
     cases = hostile(kit)
+    why = {what: text for text, whats in WHY.items() for what in whats}
+    assert set(why) == set(cases)
     async with open_harness(plugins=plugins) as harness:
         victim = await harness.client("victim", password=good, session_expiry_interval=3600)
         await victim.subscribe("inbox", qos=1)
@@ -213,6 +326,8 @@ async def test_every_hostile_token(folder: Path, kit: Kit, caplog: Any) -> None:
                     "victim", authentication_method="jwt", authentication_data=token
                 )
                 assert refused.reason_code == 0x87, what
+            # (What has no likeness to a token is refused as a password before it is looked at.)
+            assert recorder.of("connection_refused")[-1].why == why[what], what
         assert harness.broker.sessions() == before
         await victim.ping()
         await harness.broker.publish("inbox", b"still there", qos=1)

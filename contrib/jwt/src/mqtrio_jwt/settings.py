@@ -175,6 +175,12 @@ def check_url(what: str, url: str, *, allow_http: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (allow_http and parts.scheme == "http"):
         raise ValueError(f"{what}: keys are fetched by https:// (by http:// too with allow_http)")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"{what}: this URL has a port that can't be")
     if not parts.hostname or parts.username is not None or parts.fragment:
         raise ValueError(f"{what}: this URL has no host, or has a user name or a fragment")
     if any(ord(each) <= 0x20 or ord(each) >= 0x7F for each in url):

@@ -3,7 +3,10 @@
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+
+#: Digits of a whole number.
+LONGEST_NUMBER: Final = 30
 
 _BASE64URL = re.compile("[A-Za-z0-9_-]*")
 
@@ -21,7 +24,12 @@ def decode_base64url(text: str) -> bytes:
 def read_json(data: bytes) -> Any:
     """Read JSON in which no name stands twice. Raises ValueError."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(
+            data.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+        )
     except RecursionError:
         raise ValueError("this JSON is nested too deep") from None
     except UnicodeDecodeError:
@@ -35,6 +43,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name stands twice in this JSON")
     return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError("a number of this JSON has too many digits")
+    return int(text)
 
 
 def _no_constant(text: str) -> NoReturn:
