@@ -32,6 +32,7 @@ def hs(key: bytes) -> Callable[[bytes], bytes]:
 def hostile(kit: Kit) -> dict[str, tuple[bytes, int]]:
     """What is tried -> the token, and the reason code."""
     key = kit.private["RS256"]
+    now = time.time()  # not when this was imported, which may be minutes ago
 
     def rs(signed: bytes) -> bytes:
         data: bytes = key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
@@ -53,12 +54,12 @@ def hostile(kit: Kit) -> dict[str, tuple[bytes, int]]:
 
     return {
         # time
-        "expired": (claims(exp=NOW - 60), NO_GOOD),
+        "expired": (claims(exp=now - 60), NO_GOOD),
         "expired long ago": (claims(exp=0), NO_GOOD),
-        "not yet valid": (claims(nbf=NOW + 60), NO_GOOD),
-        "made in the future": (claims(iat=NOW + 60), NO_GOOD),
+        "not yet valid": (claims(nbf=now + 60), NO_GOOD),
+        "made in the future": (claims(iat=now + 60), NO_GOOD),
         "without an end": (claims(exp=None), NO_GOOD),
-        "an end that is text": (claims(exp=str(NOW + 60)), NO_GOOD),
+        "an end that is text": (claims(exp=str(now + 60)), NO_GOOD),
         "an end that is true": (claims(exp=True), NO_GOOD),
         "an end that is an object": (claims(exp={"a": 1}), NO_GOOD),
         "an end after the end": (claims(exp=1e300), NO_GOOD),
