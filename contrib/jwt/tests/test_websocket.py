@@ -1,5 +1,6 @@
 """Tokens of a WebSocket's request, from a real client through the real layer."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def attempt(port: int, path: str, headers: dict[str, str]) -> int:
         f"ws://127.0.0.1:{port}{path}",
         additional_headers=headers,
         subprotocols=[Subprotocol("mqtt")],
-        proxy=None,
+        sock=socket.create_connection(("127.0.0.1", port)),  # and no proxy of the environment
     ) as client:
         client.send(CONNECT)
         connack = client.recv(timeout=30)
