@@ -83,7 +83,14 @@ async def test_a_server_that_is_down_and_comes_up(kit: Kit) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"<html>", b"{}", b'{"keys": 1}', b'{"keys": []}', b"\xff", b'{"keys":' * 10_000],
+    [
+        *(b"", b"<html>", b"{}", b'{"keys": 1}', b'{"keys": []}', b"\xff", b'{"keys":' * 10_000),
+        b'{"keys": [{"kty": "RSA", "key_ops": null}]}',
+        b'{"keys": [{"kty": "EC", "key_ops": 5, "alg": "ES256"}]}',
+        b'{"keys": [{"kty": "EC", "crv": [], "use": {}, "alg": []}]}',
+        b'{"keys": [{"kty": "EC", "crv": [], "x": 1, "y": null}]}',
+        b'{"keys": [{"kty": "EC", "crv": "P-256", "x": 1, "y": null}]}',
+    ],
 )
 async def test_garbage_changes_nothing(answer: bytes, kit: Kit) -> None:
     server = Server(**{URL: kit.key_set("ES256", kid="k")})

@@ -149,7 +149,10 @@ def _entry(entry: Mapping[str, Any], wanted: frozenset[str], secrets: bool) -> K
     kid = entry.get("kid")
     if kid is not None and not (isinstance(kid, str) and len(kid) <= LONGEST_KID):
         raise ValueError("a key's `kid` is no string, or too long")
-    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list):
+        raise ValueError("a key's `key_ops` is no array")
+    if entry.get("use", "sig") != "sig" or "verify" not in operations:
         return None
     fits = wanted
     if "alg" in entry:
