@@ -352,3 +352,28 @@ async def test_revoke_leaves_the_programs_own_subscriptions() -> None:
         assert harness.broker.revoke(client_id, drop_session=True) == 0
         await harness.broker.publish("a", b"x", qos=1)
         assert (await own.receive()).payload == b"x"
+
+
+async def test_what_is_subscribed_to_meanwhile_is_not_withheld() -> None:
+    recorder = HookRecorder(answers={"authenticate": by_data(SlowTopics)})
+    async with open_harness(plugins=[recorder]) as harness:
+        peer = await harness.connect(
+            "peer", authentication_method=METHOD, authentication_data=b"a b"
+        )
+        await peer.subscribe("a")
+        await peer.subscribe("b")
+        await peer.send(Auth(0x19, METHOD, b"a b c"))
+        await peer.subscribe("c")
+        await peer.expect(Auth, reason_code=0)
+        await harness.broker.publish("c", b"1")
+        await peer.message(b"1")
+
+
+async def test_authenticating_again_before_the_last_one_holds() -> None:
+    recorder = HookRecorder(answers={"authenticate": by_data(SlowTopics)})
+    async with open_harness(plugins=[recorder]) as harness:
+        peer = await harness.connect("peer", authentication_method=METHOD, authentication_data=b"a")
+        await peer.subscribe("a")
+        await peer.send(Auth(0x19, METHOD, b"a"))
+        await peer.send(Auth(0x19, METHOD, b"x"))
+        await peer.expect_closed(0x82)

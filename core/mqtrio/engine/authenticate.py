@@ -110,10 +110,10 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
     event = event_for(connection, connect, packet.authentication_data)
     calls = core.doors.authenticators(connection.peer.listener)
     answer = yield from combine.authenticate(core.hooks, event, calls)
-    exchange.asked = False
     if connection.closed:
         return
     if isinstance(answer, Challenge):
+        exchange.asked = False
         challenge_client(connection, answer)
         return
     if not isinstance(answer, Allow):  # [MQTT-4.12.1-2]
@@ -130,6 +130,7 @@ def _reauthenticate(connection: Connection, packet: Auth) -> Steps:
     exchange.running = False
     grant(connection, answer)
     yield from _apply_permissions(connection)
+    exchange.asked = False  # not before: older permissions must not follow newer ones
     connection.send(Auth(ReasonCode.SUCCESS, exchange.method, answer.authentication_data))
 
 
@@ -142,10 +143,11 @@ def _apply_permissions(connection: Connection) -> Steps:
     if will is not None:
         will.permissions = connection.permissions
         will.ruling = yield from will_ruling(connection, will)
-    allowed = yield from core.subscriptions.allowed(session, connection)
+    verdicts = yield from core.subscriptions.judged(session, connection)
     if connection.closed:
         return
-    core.subscriptions.withhold(session, allowed)
+    # What the client has subscribed to meanwhile was allowed by its new permissions.
+    core.subscriptions.withhold(session, verdicts, others=True)
     core.subscriptions.compile_again(session, "reauthenticate")
     if session.stored:  # with the new end of its credentials, and what is to become of its will
         core.recorder.session_opened(connection, session, COMMITTED)

@@ -1,5 +1,6 @@
 """CONNECT and AUTH: who is it, may it in, which session does it get (3.1, 3.2, 3.15, 4.12)."""
 
+from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ from mqtrio.hooks.events import (
 )
 from mqtrio.reasons import ReasonCode
 from mqtrio.state.aliases import IncomingAliases, OutgoingAliases
+from mqtrio.state.index import Subscription
 from mqtrio.state.session import ENDED_PREFIX, LOCAL_PREFIX, WIRE_3, WIRE_5, WIRE_OWN, Session
 from mqtrio.state.topics import InvalidTopicName, check_topic
 from mqtrio.wire.encoder import encode_within
@@ -240,13 +242,13 @@ def _let_in(connection: Connection, packet: Connect, answer: Allow) -> Steps:
         if connection.closed:
             return
     earlier = core.sessions.by_id.get(connection.client_id)
-    allowed: set[str] | None = None
+    verdicts: Mapping[Subscription, bool] | None = None
     if earlier is not None and not packet.clean_start:
         # Before it is claimed: a hook that is asked may take its time.
-        allowed = yield from core.subscriptions.allowed(earlier, connection)
+        verdicts = yield from core.subscriptions.judged(earlier, connection)
         if connection.closed:
             return
-    _open(connection, packet, answer, assigned, will, allowed)
+    _open(connection, packet, answer, assigned, will, verdicts)
 
 
 def _open(
@@ -255,7 +257,7 @@ def _open(
     answer: Allow,
     assigned: str,
     will: PendingWill | None,
-    allowed: set[str] | None,
+    verdicts: Mapping[Subscription, bool] | None,
 ) -> None:
     """Claim the session and answer with CONNACK."""
     core = connection.core
@@ -292,7 +294,8 @@ def _open(
     if connection.authentication is not None:
         connection.authentication.running = False
     if claim.present:
-        core.subscriptions.withhold(session, allowed)
+        # What another connection has subscribed to meanwhile was allowed by its permissions.
+        core.subscriptions.withhold(session, verdicts, others=False)
     if claim.present and packet.version != MQTT_3_1:
         data = _present(connection, acknowledgement)
     connection.will = will

@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mqtrio.engine.steps import Steps
@@ -350,17 +351,17 @@ class Subscriptions:
         )
         return combine.compile_delivery(hooks, event)
 
-    def allowed(self, session: Session, connection: "Connection") -> Steps:
+    def judged(self, session: Session, connection: "Connection") -> Steps:
         """Ask who authorizes about what a session is subscribed to, for a client's new permissions.
 
-        Returns the topic filters, as they were sent, that it could subscribe to today; None where
-        the client has no permissions of its own, and so nothing has changed.
+        Returns of each subscription whether the client could make it today; None where it has no
+        permissions of its own.
         """
         core = self.core
         permissions = connection.permissions
         if permissions is None:
             return None
-        allowed: set[str] = set()
+        verdicts: dict[Subscription, bool] = {}
         for subscription in list(session.subscriptions.values()):
             core.work += FILTER_WORK
             event = SubscribeEvent(
@@ -375,6 +376,7 @@ class Subscriptions:
             answer = yield from combine.authorize_subscribe(core.hooks, event, permissions)
             if connection.closed:
                 return None
+            verdicts[subscription] = not isinstance(answer, Deny)
             if isinstance(answer, Deny):
                 log.debug(
                     "withheld from %r what %r brings: %s",
@@ -382,19 +384,20 @@ class Subscriptions:
                     event.topic_filter,
                     answer.why,
                 )
-            else:
-                allowed.add(subscription.sent)
             if core.work >= core.budget:
                 yield core.next_turn()
-        return allowed
+        return verdicts
 
-    def withhold(self, session: Session, allowed: set[str] | None) -> None:
-        """Deliver nothing for subscriptions that are not among the `allowed` (None: all are).
+    def withhold(
+        self, session: Session, verdicts: Mapping[Subscription, bool] | None, *, others: bool
+    ) -> None:
+        """Deliver nothing for subscriptions that were judged to be denied (None: deliver for all).
 
+        `others`: deliver for those that nobody was asked about, because they came meanwhile.
         They stay: a later authentication may allow them again. To be followed by `compile_again`.
         """
         for subscription in session.subscriptions.values():
-            subscription.withheld = allowed is not None and subscription.sent not in allowed
+            subscription.withheld = verdicts is not None and not verdicts.get(subscription, others)
 
     def compile_again(self, session: Session, reason: DeliveryReason) -> None:
         """Ask the plugins anew for the delivery filters of all of a session's subscriptions."""
